@@ -1,0 +1,22 @@
+"""Configuration: choices (`ModelConfig`), facts (`DatasetFacts`) and whole run files (`TrainingRun`)."""
+
+from macekit.config.data import DataConfig, SourceConfig, TargetsConfig, UnitsConfig
+from macekit.config.facts import DatasetFacts
+from macekit.config.model import LossConfig, ModelConfig
+from macekit.config.run import TrainingRun
+from macekit.config.training import OptimizerConfig, RunConfig, SchedulerConfig, TrainingConfig
+
+__all__ = [
+    "DataConfig",
+    "DatasetFacts",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SchedulerConfig",
+    "SourceConfig",
+    "TargetsConfig",
+    "TrainingConfig",
+    "TrainingRun",
+    "UnitsConfig",
+]

@@ -1,0 +1,128 @@
+"""The model section: the documented configuration of the four models, letter by letter."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from macekit.config.base import Config
+
+Tuner = Literal["none", "ssf", "adapter", "lora"]
+Uncertainty = Literal["none", "gaussian"]
+ModelName = Literal["mace_model", "mean_var_mace_model", "ssf_mace_model", "adapter_mace_model"]
+Automatic = Literal["auto"]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "mace_model": {},
+    "mean_var_mace_model": {"uncertainty": "gaussian"},
+    "ssf_mace_model": {"tuner": "ssf"},
+    "adapter_mace_model": {"tuner": "adapter"},
+}
+"""The public names as differences from the base model. Nothing else knows these names."""
+
+
+class LossConfig(Config):
+    """The loss of one output."""
+
+    name: str
+    """Name of a `torch.nn` regression loss (`MSELoss`, `HuberLoss`, ...) or of one of macekit's: `WeightedMSELoss`,
+    `MaskedMSELoss`, `MultiTaskLoss`."""
+    weight: NonNegativeFloat = 1.0
+    """Factor of this loss in the total."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the loss."""
+
+
+class ModelConfig(Config):
+    """Choices of architecture and of what is learned. Facts about the data are not here."""
+
+    name: ModelName = "mace_model"
+    """Which of the four models; sets `tuner` and `uncertainty` where these are not given."""
+    num_node_feats: PositiveInt | Automatic = "auto"
+    """Number of node features; equals the initial node-feature dimension (sum of the one-hot encoded features:
+    elements first). "auto": counted in the training data."""
+    num_edge_feats: Annotated[int, Field(ge=0)] | Automatic = "auto"
+    """Number of edge features; equals the initial edge-feature dimension (sum of the one-hot encoded features).
+    "auto": counted in the training data."""
+    num_bessel: PositiveInt = 8
+    """Number of Bessel functions."""
+    num_polynomial_cutoff: PositiveInt = 5
+    """Power p of the polynomial envelope that takes the radial functions to zero at the cutoff."""
+    max_ell: Annotated[int, Field(ge=0, le=6)] = 3
+    """Highest SO(3) degree of the spherical harmonics used in the interactions."""
+    num_interactions: PositiveInt = 2
+    """Number of interaction layers."""
+    hidden_irreps: str = "128x0e + 128x1o"
+    """Hidden irreps of the model: one multiplicity for all, natural parities, 0e included."""
+    mlp_irreps: str = "16x0e"
+    """Irreps of the output MLP: scalars."""
+    avg_num_neighbours: Annotated[float, Field(gt=0)] | Automatic | None = "auto"
+    """Average number of neighbours in the data set, by which messages are divided. None: 1."""
+    correlation: Annotated[int, Field(ge=1, le=4)] = 3
+    """Highest correlation order of the symmetric contraction."""
+    scaling_mean: float | Automatic = "auto"
+    """Mean of (molecule energy − self energy) / number of atoms, eV. "auto": measured, and 0 where self energies are
+    those of isolated atoms, so that an isolated atom keeps its energy exactly."""
+    scaling_std: Annotated[float, Field(gt=0)] | Literal["auto", "std_energy", "rms_forces"] = "auto"
+    """Standard deviation of (molecule energy − self energy), eV ("std_energy" measures it), or the RMS force
+    component ("rms_forces"). "auto": "rms_forces" where forces are trained, otherwise "std_energy"."""
+    compute_forces: bool = False
+    """Forces as the negative gradient of the energy, returned as `y_node_vector`."""
+    y_node_scalars_loss_config: LossConfig | None = None
+    """Loss of the node scalars; None: they contribute none."""
+    y_node_vector_loss_config: LossConfig | None = None
+    """Loss of the node vector (the forces with `compute_forces`)."""
+    y_graph_scalars_loss_config: LossConfig | None = None
+    """Loss of the graph scalars. With Gaussian uncertainty always `GaussianNLLLoss`."""
+    y_graph_vector_loss_config: LossConfig | None = None
+    """Loss of the graph vector."""
+    stress_loss_config: LossConfig | None = None
+    """Loss of the stress (extension)."""
+    radial_mlp: list[PositiveInt] = Field(default_factory=lambda: [64, 64, 64])
+    """Widths of the hidden layers of the radial MLP (extension)."""
+    tuner: Tuner = "none"
+    """Parameter-efficient fine-tuning inside the backbone (extension; set by `name` where it says so)."""
+    uncertainty: Uncertainty = "none"
+    """Whether the graph scalars come with a variance (extension; set by `name` where it says so)."""
+    ratio_adapter_down: PositiveInt = 10
+    """Adapters only: ratio of the down layer; a bottleneck never has fewer than one channel."""
+    initial_s: float = 0.01
+    """Adapters only: start value of the s parameters that combine adapters and backbone."""
+    lora_rank: PositiveInt = 8
+    """LoRA only: rank of the update of every linear map."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_name(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        deltas = VARIANTS.get(values.get("name", "mace_model"), {})
+        for field, value in deltas.items():
+            if values.get(field, value) != value:
+                raise ValueError(
+                    f"{field}={values[field]!r} contradicts name={values['name']!r}, which means {value!r}"
+                )
+        return {**values, **deltas}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        loss = self.y_graph_scalars_loss_config
+        if self.uncertainty == "gaussian" and loss is not None and loss.name != "GaussianNLLLoss":
+            raise ValueError(
+                f"y_graph_scalars_loss_config: {loss.name} given, but mean and variance are always trained with "
+                "GaussianNLLLoss; leave it out, or give GaussianNLLLoss to set its weight"
+            )
+        if self.uncertainty == "none" and loss is not None and loss.name == "GaussianNLLLoss":
+            raise ValueError(
+                "y_graph_scalars_loss_config: GaussianNLLLoss needs a variance; use name: mean_var_mace_model"
+            )
+        return self
+
+    @property
+    def graph_scalars_loss(self) -> LossConfig | None:
+        """The loss of the graph scalars that training uses, `GaussianNLLLoss` being implied by a variance."""
+        if self.uncertainty == "gaussian" and self.y_graph_scalars_loss_config is None:
+            return LossConfig(name="GaussianNLLLoss")
+        return self.y_graph_scalars_loss_config

@@ -1,0 +1,1 @@
+"""The hot operations: structure tables, the reference implementation, and the operators that dispatch to it."""

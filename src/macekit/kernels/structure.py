@@ -1,0 +1,197 @@
+"""The coupling structure of the two equivariant operations: which components couple, with which coefficients.
+
+A structure is named by a short key, so that custom operators can refer to it by a string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from macekit.o3 import SymmetricProduct, clebsch_gordan, symmetric_product
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One coupling (l_in ⊗ l_sh → l_out) of the edge convolution."""
+
+    l_in: int
+    """Degree of the sender's features."""
+    l_sh: int
+    """Degree of the spherical harmonics."""
+    l_out: int
+    """Degree of the message."""
+    index: int
+    """Position among the paths, which is that of its radial function."""
+    index_in_degree: int
+    """Position among the paths with the same l_out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionStructure:
+    """Paths of the edge convolution, in e3nn's order: ascending l_out, then l_in, then l_sh.
+
+    The output holds for each l_out its 2l+1 components, and for each component one row per path.
+    """
+
+    degrees_in: tuple[int, ...]
+    """Degrees of the sender's features, ascending; every one once."""
+    max_ell: int
+    """Highest degree of the spherical harmonics and of the messages."""
+    paths: tuple[Path, ...]
+    """All couplings with natural parity."""
+
+    @staticmethod
+    def key(degrees_in: tuple[int, ...], max_ell: int) -> str:
+        """The name of the structure, such as `0.1|3`."""
+        return f"{'.'.join(map(str, degrees_in))}|{max_ell}"
+
+    @staticmethod
+    @cache
+    def from_key(key: str) -> ConvolutionStructure:
+        """The structure of a name."""
+        degrees, max_ell_text = key.split("|")
+        degrees_in = tuple(int(l) for l in degrees.split("."))
+        max_ell = int(max_ell_text)
+        couplings = [
+            (l_in, l_sh, l_out)
+            for l_in in degrees_in
+            for l_sh in range(max_ell + 1)
+            for l_out in range(abs(l_in - l_sh), min(l_in + l_sh, max_ell) + 1)
+            if (l_in + l_sh + l_out) % 2 == 0
+        ]
+        couplings.sort(key=lambda coupling: coupling[2])
+        seen: dict[int, int] = {}
+        paths = []
+        for index, (l_in, l_sh, l_out) in enumerate(couplings):
+            paths.append(Path(l_in, l_sh, l_out, index, seen.get(l_out, 0)))
+            seen[l_out] = seen.get(l_out, 0) + 1
+        return ConvolutionStructure(degrees_in, max_ell, tuple(paths))
+
+    def degrees_out(self) -> tuple[int, ...]:
+        """Degrees that occur in the messages, ascending."""
+        return tuple(sorted({path.l_out for path in self.paths}))
+
+    def paths_to(self, degree: int) -> tuple[Path, ...]:
+        """Paths that end in one degree, in order."""
+        return tuple(path for path in self.paths if path.l_out == degree)
+
+    def rows_out(self, degree: int) -> slice:
+        """Rows of the output that belong to a degree."""
+        start = sum((2 * l + 1) * len(self.paths_to(l)) for l in self.degrees_out() if l < degree)
+        return slice(start, start + (2 * degree + 1) * len(self.paths_to(degree)))
+
+    def rows_in(self, degree: int) -> slice:
+        """Rows of the sender's features that belong to a degree."""
+        start = sum(2 * l + 1 for l in self.degrees_in if l < degree)
+        return slice(start, start + 2 * degree + 1)
+
+    @property
+    def dim_out(self) -> int:
+        """Number of rows of the output."""
+        return sum(2 * path.l_out + 1 for path in self.paths)
+
+    def columns(self, path: Path) -> slice:
+        """Columns of the coupling matrix that belong to a path."""
+        sizes = [(2 * other.l_out + 1) * (2 * other.l_in + 1) for other in self.paths]
+        start = sum(sizes[: path.index])
+        return slice(start, start + sizes[path.index])
+
+    def coupling(self) -> NDArray[np.float64]:
+        """Matrix [(max_ell+1)², Σ_p (2l_out+1)(2l_in+1)] that turns harmonics into the matrices of all paths."""
+        columns = []
+        for path in self.paths:
+            block = np.zeros(((self.max_ell + 1) ** 2, 2 * path.l_out + 1, 2 * path.l_in + 1))
+            harmonics = slice(path.l_sh**2, (path.l_sh + 1) ** 2)
+            block[harmonics] = clebsch_gordan(path.l_in, path.l_sh, path.l_out).transpose(1, 2, 0)
+            columns.append(block.reshape(block.shape[0], -1))
+        return np.concatenate(columns, axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractionStructure:
+    """Polynomials of the symmetric contraction for all output degrees and orders together."""
+
+    max_ell: int
+    """Highest degree of the input; each of 0 ... max_ell once."""
+    degrees_out: tuple[int, ...]
+    """Degrees of the output, ascending."""
+    products: tuple[SymmetricProduct, ...]
+    """Bases in the order (order ν, output degree)."""
+
+    @staticmethod
+    def key(max_ell: int, degrees_out: tuple[int, ...], correlation: int) -> str:
+        """The name of the structure, such as `3|0.1|3`."""
+        return f"{max_ell}|{'.'.join(map(str, degrees_out))}|{correlation}"
+
+    @staticmethod
+    @cache
+    def from_key(key: str) -> ContractionStructure:
+        """The structure of a name."""
+        max_ell, degrees, correlation = key.split("|")
+        degrees_out = tuple(int(l) for l in degrees.split("."))
+        products = tuple(
+            symmetric_product(int(max_ell), degree, order)
+            for order in range(1, int(correlation) + 1)
+            for degree in degrees_out
+        )
+        return ContractionStructure(int(max_ell), degrees_out, products)
+
+    @property
+    def dim_in(self) -> int:
+        """Number of input components."""
+        return (self.max_ell + 1) ** 2
+
+    @property
+    def dim_out(self) -> int:
+        """Number of output components."""
+        return sum(2 * l + 1 for l in self.degrees_out)
+
+    def row_out(self, degree: int) -> int:
+        """First output component of a degree."""
+        return sum(2 * l + 1 for l in self.degrees_out if l < degree)
+
+    @property
+    def num_terms(self) -> int:
+        """Number of monomials with their output component, over all products."""
+        return sum(len(product.outputs) for product in self.products)
+
+    @property
+    def num_functions(self) -> int:
+        """Number of weights per channel and element."""
+        return sum(product.num_functions for product in self.products)
+
+    def basis(self) -> NDArray[np.float64]:
+        """Block-diagonal matrix [T, F] from weights to coefficients of terms."""
+        matrix = np.zeros((self.num_terms, self.num_functions))
+        row = column = 0
+        for product in self.products:
+            terms, functions = product.coefficients.shape
+            matrix[row : row + terms, column : column + functions] = product.coefficients
+            row, column = row + terms, column + functions
+        return matrix
+
+    def initial_scale(self) -> NDArray[np.float64]:
+        """Standard deviation [F] of initial weights: one over the number of coupling trees, as in MACE."""
+        return np.concatenate(
+            [np.full(product.num_functions, 1.0 / max(product.num_paths, 1)) for product in self.products]
+        )
+
+
+@cache
+def coupling_matrix(key: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`ConvolutionStructure.coupling` as a tensor."""
+    with torch.inference_mode(False):  # what is kept must serve training as well
+        return torch.as_tensor(ConvolutionStructure.from_key(key).coupling(), dtype=dtype, device=device)
+
+
+@cache
+def product_basis(key: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`ContractionStructure.basis` as a tensor."""
+    with torch.inference_mode(False):
+        return torch.as_tensor(ContractionStructure.from_key(key).basis(), dtype=dtype, device=device)

@@ -1,0 +1,131 @@
+"""The backbone: from a graph to the features of every layer. All four models have this one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from macekit.config import DatasetFacts, ModelConfig
+from macekit.errors import DataError
+from macekit.geometry.graph import Graph
+from macekit.geometry.vectors import edge_vectors
+from macekit.model.basis import bessel_basis, polynomial_envelope
+from macekit.model.interaction import Edges, Interaction
+from macekit.model.layer import Layer
+from macekit.model.linear import DegreeLinear, NodeAttributes, node_attributes
+from macekit.model.product import ProductBasis
+from macekit.model.tuners import make_tuner
+from macekit.o3 import parse_hidden_irreps
+from macekit.o3.spherical_harmonics import spherical_harmonics
+
+SHORTEST_EDGE = 1e-8
+"""Å; edges shorter than this are treated as this long, so that nothing divides by zero."""
+
+
+class Backbone(nn.Module):
+    """Node embedding, then layers of interaction, product and tuner.
+
+    Args:
+        config: Choices.
+        facts: Facts; counts and the cutoff are taken from here.
+        avg_num_neighbours: By which messages are divided.
+        has_vector_output: Whether the last layer keeps vector features.
+        generator: Source of the initial weights.
+        tuner_generator: Source of the initial weights of tuners: the base model is the same with and without.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        facts: DatasetFacts,
+        avg_num_neighbours: float,
+        has_vector_output: bool,
+        generator: Generator,
+        tuner_generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.channels, hidden = parse_hidden_irreps(config.hidden_irreps)
+        self.cutoff, self.max_ell = facts.cutoff, config.max_ell
+        self.num_bessel, self.power = config.num_bessel, config.num_polynomial_cutoff
+        self.num_elements, self.num_edge_features = len(facts.elements), facts.num_edge_features
+        num_node_features = facts.num_node_features
+        self.embedding = nn.Parameter(
+            torch.randn(num_node_features, self.channels, generator=generator, dtype=torch.float64)
+        )
+        last = (0, 1) if has_vector_output else (0,)
+        radial_widths = [config.num_bessel + facts.num_edge_features, *config.radial_mlp]
+        self.layers, self.tuners = nn.ModuleList(), nn.ModuleList()
+        degrees_in: tuple[int, ...] = (0,)
+        for i in range(config.num_interactions):
+            degrees_out = last if i == config.num_interactions - 1 else hidden
+            interaction = Interaction(
+                degrees_in,
+                config.max_ell,
+                self.channels,
+                radial_widths,
+                num_node_features,
+                avg_num_neighbours,
+                mixes_by_element=i == 0,
+                generator=generator,
+            )
+            product = ProductBasis(
+                config.max_ell, degrees_out, config.correlation, self.channels, num_node_features, generator
+            )
+            self.layers.append(Layer(interaction, product, num_node_features, i > 0, generator))
+            self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
+            degrees_in = degrees_out
+        if config.tuner == "lora":
+            for module in self.layers.modules():
+                if isinstance(module, DegreeLinear):
+                    module.add_lora(config.lora_rank, tuner_generator)
+
+    def degrees_of(self, layer: int) -> tuple[int, ...]:
+        """Degrees of the features that a layer puts out."""
+        found = self.layers[layer]
+        assert isinstance(found, Layer)
+        return found.degrees_out
+
+    def forward(self, graph: Graph) -> list[Tensor]:
+        """Features [N, D, K] after every layer.
+
+        Raises:
+            DataError: If the graph does not have as many atom and bond features as the model was made for.
+        """
+        self._check(graph)
+        dtype = self.embedding.dtype
+        attributes = node_attributes(graph.species, graph.node_features, self.num_elements, dtype)
+        edges = self._edges(graph, dtype)
+        h = self._embed(attributes)
+        per_layer = []
+        for layer, tuner in zip(self.layers, self.tuners, strict=True):
+            h = tuner(h, layer(h, attributes, edges))
+            per_layer.append(h)
+        return per_layer
+
+    def _check(self, graph: Graph) -> None:
+        expected = self.embedding.shape[0] - self.num_elements
+        for name, width, found in (
+            ("atom", expected, graph.node_features.shape[1]),
+            ("bond", self.num_edge_features, graph.edge_features.shape[1]),
+        ):
+            if found != width:
+                raise DataError(f"the model expects {width} additional {name} features, the structures have {found}")
+
+    def _embed(self, attributes: NodeAttributes) -> Tensor:
+        """Initial scalar features [N, 1, K]."""
+        table = attributes.per_class(self.embedding) / math.sqrt(self.embedding.shape[0])  # [S, K]
+        return table.index_select(0, attributes.classes)[:, None]
+
+    def _edges(self, graph: Graph, dtype: torch.dtype) -> Edges:
+        vectors = edge_vectors(graph)  # [E, 3], float64
+        lengths = vectors.square().sum(1).clamp(min=SHORTEST_EDGE**2).sqrt()  # [E]
+        harmonics = spherical_harmonics(vectors / lengths[:, None], self.max_ell).to(dtype)
+        envelope = polynomial_envelope(lengths, self.cutoff, self.power)[:, None]  # [E, 1]
+        radial = (bessel_basis(lengths, self.cutoff, self.num_bessel) * envelope).to(dtype)
+        sender, receiver = graph.edge_index
+        if self.num_edge_features == 0:
+            return Edges(sender, receiver, harmonics, radial, None)
+        radial = torch.cat([radial, graph.edge_features.to(dtype)], dim=1)
+        return Edges(sender, receiver, harmonics, radial, envelope.to(dtype))

@@ -1,0 +1,136 @@
+"""Linear maps between channels, one matrix per degree, optionally one per element; and their low-rank updates.
+
+Initial weights are standard normal and every map divides by the square root of its fan-in, as in e3nn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+class NodeAttributes(NamedTuple):
+    """Elements and additional features of the atoms, as classes of atoms with equal attributes.
+
+    N atoms, S classes, F node features. Without additional features a class is an element.
+    """
+
+    classes: Tensor
+    """Class of every atom, int64 [N]."""
+    features: Tensor | None
+    """Features of every class, [S, F]; None: the classes are the elements, one-hot."""
+    order: Tensor
+    """Atoms sorted by class, int64 [N]."""
+    inverse: Tensor
+    """Where each atom is in that order, int64 [N]."""
+    counts: list[int]
+    """Number of atoms of every class, [S]."""
+
+    def per_class(self, weight: Tensor) -> Tensor:
+        """Weights [F, ...] of the features as weights [S, ...] of the classes."""
+        return weight if self.features is None else torch.tensordot(self.features, weight, dims=1)
+
+
+def node_attributes(species: Tensor, node_features: Tensor, num_elements: int, dtype: torch.dtype) -> NodeAttributes:
+    """Group atoms by element and additional features.
+
+    Args:
+        species: Element index of every atom, int64 [N].
+        node_features: Additional features, [N, F'].
+        num_elements: Number of elements.
+        dtype: Precision of the features.
+    """
+    if node_features.shape[1] == 0:
+        classes, features, num_classes = species, None, num_elements
+    else:
+        one_hot = torch.nn.functional.one_hot(species, num_elements).to(node_features.dtype)
+        distinct, classes = torch.unique(torch.cat([one_hot, node_features], dim=1), dim=0, return_inverse=True)
+        features, num_classes = distinct.to(dtype), distinct.shape[0]
+    order = torch.argsort(classes, stable=True)
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order), device=order.device)
+    counts = torch.bincount(classes, minlength=num_classes).tolist()
+    return NodeAttributes(classes, features, order, inverse, counts)
+
+
+class DegreeLinear(nn.Module):
+    """One matrix per degree: y[n, (l, m), :] = x[n, (l, m), :] W_l / √fan_in.
+
+    Args:
+        fan_in: Number of input channels of every degree.
+        channels: Number of output channels.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, fan_in: Mapping[int, int], channels: int, generator: Generator) -> None:
+        super().__init__()
+        self.degrees = tuple(sorted(fan_in))
+        self.weights = nn.ParameterDict({str(l): _normal((fan_in[l], channels), generator) for l in self.degrees})
+        self.lora: nn.ParameterDict | None = None
+
+    def forward(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Map blocks [N, 2l+1, C_l] of all degrees to [N, D, K]."""
+        return torch.cat([block @ self._scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
+
+    def add_lora(self, rank: int, generator: Generator) -> None:
+        """Add a low-rank update W + A B (arXiv 2106.09685), with B = 0 so that nothing changes yet."""
+        update = {}
+        for l in self.degrees:
+            weight = self.weights[str(l)]
+            width = min(rank, *weight.shape)
+            update[f"down_{l}"] = nn.Parameter(_normal((weight.shape[0], width), generator) / math.sqrt(width))
+            update[f"up_{l}"] = nn.Parameter(torch.zeros(width, weight.shape[1]))
+        self.lora = nn.ParameterDict(update)
+
+    def _scaled_weight(self, l: int) -> Tensor:
+        weight: Tensor = self.weights[str(l)]
+        if self.lora is not None:
+            weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]
+        return weight / math.sqrt(weight.shape[0])
+
+
+class AttributeLinear(nn.Module):
+    """One matrix per degree and node feature: y[n, (l, m), :] = Σ_f a[n, f] x[n, (l, m), :] W_lf / √(F K).
+
+    For elements alone, the matrix is chosen by element; nothing is multiplied by a one-hot vector.
+
+    Args:
+        degrees: Degrees of input and output.
+        num_features: F, number of node features.
+        channels: K, number of input and output channels.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, degrees: Sequence[int], num_features: int, channels: int, generator: Generator) -> None:
+        super().__init__()
+        self.degrees = tuple(degrees)
+        self.weights = nn.ParameterDict(
+            {str(l): _normal((num_features, channels, channels), generator) for l in self.degrees}
+        )
+
+    def forward(self, blocks: Sequence[Tensor], attributes: NodeAttributes) -> Tensor:
+        """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
+        mapped = []
+        for l, block in zip(self.degrees, blocks, strict=True):
+            weight: Tensor = self.weights[str(l)]
+            matrices = attributes.per_class(weight) / math.sqrt(weight.shape[0] * weight.shape[1])  # [S, K, K]
+            parts = block.index_select(0, attributes.order).split(attributes.counts)
+            mapped.append(torch.cat([part @ matrices[s] for s, part in enumerate(parts) if part.shape[0]] or [block]))
+        return torch.cat(mapped, dim=1).index_select(0, attributes.inverse)
+
+
+def split_degrees(x: Tensor, degrees: Sequence[int]) -> list[Tensor]:
+    """The blocks [N, 2l+1, K] of features [N, D, K]."""
+    return list(x.split([2 * l + 1 for l in degrees], dim=1))
+
+
+def _normal(shape: tuple[int, ...], generator: Generator) -> nn.Parameter:
+    """Standard normal values, drawn in float64 so that a seed means the same in every precision."""
+    return nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
+
+
+__all__ = ["AttributeLinear", "DegreeLinear", "NodeAttributes", "node_attributes", "split_degrees"]

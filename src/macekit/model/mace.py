@@ -1,0 +1,85 @@
+"""The model: backbone and heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from macekit.config import DatasetFacts, ModelConfig
+from macekit.geometry.graph import Graph
+from macekit.model.backbone import Backbone
+from macekit.model.readout import DeviationHead, ScalarHead, VectorHead, pool
+
+
+class Heads(nn.Module):
+    """The heads that the targets ask for; None where there is no such target."""
+
+    def __init__(
+        self,
+        graph_scalars: ScalarHead | None = None,
+        graph_scalars_std: DeviationHead | None = None,
+        graph_vector: VectorHead | None = None,
+        node_scalars: ScalarHead | None = None,
+        node_vector: VectorHead | None = None,
+    ) -> None:
+        super().__init__()
+        self.graph_scalars = graph_scalars
+        self.graph_scalars_std = graph_scalars_std
+        self.graph_vector = graph_vector
+        self.node_scalars = node_scalars
+        self.node_vector = node_vector
+
+
+class Mace(nn.Module):
+    """A MACE model (arXiv 2206.07697). Made by `build_model`.
+
+    Args:
+        config: Choices, as given.
+        facts: Facts about the training data.
+        backbone: Message passing.
+        heads: Outputs.
+    """
+
+    def __init__(self, config: ModelConfig, facts: DatasetFacts, backbone: Backbone, heads: Heads) -> None:
+        super().__init__()
+        self.config = config
+        self.facts = facts
+        self.backbone = backbone
+        self.heads = heads
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network; geometry, reference energies and sums are always float64."""
+        return self.backbone.embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.embedding.device
+
+    def forward(self, graph: Graph) -> dict[str, Tensor]:
+        """What the heads declare, and never a derivative.
+
+        Args:
+            graph: Batched graph on the model's device. It is not changed.
+
+        Returns:
+            Float64 tensors by documented key, T being the number of targets of that kind:
+            `y_graph_scalars` [G, T] and their contributions `y_graph_scalars::nodes` [N, T],
+            `y_graph_scalars::std` [G, T], `y_graph_vector` [G, 3], `y_node_scalars` [N, T], `y_node_vector` [N, 3].
+        """
+        per_layer = self.backbone(graph)
+        heads, outputs = self.heads, {}
+        if heads.graph_scalars is not None:
+            nodes = heads.graph_scalars(per_layer, graph)  # [N, T]
+            outputs["y_graph_scalars"] = pool(nodes, graph)
+            outputs["y_graph_scalars::nodes"] = nodes
+        if heads.graph_scalars_std is not None:
+            outputs["y_graph_scalars::std"] = heads.graph_scalars_std(per_layer, graph)
+        if heads.graph_vector is not None:
+            outputs["y_graph_vector"] = pool(heads.graph_vector(per_layer), graph)
+        if heads.node_scalars is not None:
+            outputs["y_node_scalars"] = heads.node_scalars(per_layer, graph)
+        if heads.node_vector is not None:
+            outputs["y_node_vector"] = heads.node_vector(per_layer)
+        return outputs

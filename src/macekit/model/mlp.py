@@ -1,0 +1,38 @@
+"""The radial multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Generator, Tensor, nn
+
+SILU_NORM = 1.6765324703310907
+"""1/√E[SiLU(z)²] for standard normal z: activations of normalised input have unit second moment, as in e3nn."""
+
+
+class RadialMLP(nn.Module):
+    """Weights of every path and channel as a function of the radial basis; no biases, so that no input gives zero.
+
+    Args:
+        widths: Numbers of inputs, of units of every hidden layer, and of outputs.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, widths: Sequence[int], generator: Generator) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(fan_in, fan_out, generator=generator, dtype=torch.float64))
+            for fan_in, fan_out in pairwise(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [E, inputs] to [E, outputs]."""
+        last = len(self.weights) - 1
+        for layer, weight in enumerate(self.weights):
+            x = x @ (weight / math.sqrt(weight.shape[0]))
+            if layer < last:
+                x = torch.nn.functional.silu(x) * SILU_NORM
+        return x

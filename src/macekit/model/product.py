@@ -1,0 +1,51 @@
+"""The product basis: symmetric powers of the atomic basis, weighted by element."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from macekit.kernels.ops import symmetric_contraction
+from macekit.kernels.structure import ContractionStructure, product_basis
+from macekit.model.linear import DegreeLinear, NodeAttributes, split_degrees
+
+
+class ProductBasis(nn.Module):
+    """B[i] = linear(Σ_ν Σ_f w[z_i, f] P_f(A_i)) (arXiv 2206.07697, eq. 10-11).
+
+    The polynomials P are a basis of all symmetric couplings, 8 instead of 23 weights per channel and element for
+    0e out of degrees 0-3 at order 3. Weights: F · functions · K, and K² per degree.
+
+    Args:
+        max_ell: Highest degree of the atomic basis.
+        degrees_out: Degrees of the result.
+        correlation: Highest order ν.
+        channels: K.
+        num_node_features: F, number of node features (elements first).
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        max_ell: int,
+        degrees_out: tuple[int, ...],
+        correlation: int,
+        channels: int,
+        num_node_features: int,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.key = ContractionStructure.key(max_ell, degrees_out, correlation)
+        self.degrees_out = degrees_out
+        structure = ContractionStructure.from_key(self.key)
+        scale = torch.as_tensor(structure.initial_scale())
+        shape = (num_node_features, structure.num_functions, channels)
+        self.weights = nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64) * scale[:, None])
+        self.linear = DegreeLinear(dict.fromkeys(degrees_out, channels), channels, generator)
+
+    def forward(self, a: Tensor, attributes: NodeAttributes) -> Tensor:
+        """Map the atomic basis [N, (max_ell+1)², K] to features [N, D_out, K]."""
+        basis = product_basis(self.key, a.dtype, a.device)  # [T, f]
+        coefficients = basis @ attributes.per_class(self.weights)  # [S, T, K]
+        polynomials = symmetric_contraction(a, coefficients, attributes.classes, self.key)  # [N, D_out, K]
+        return self.linear(split_degrees(polynomials, self.degrees_out))  # type: ignore[no-any-return]

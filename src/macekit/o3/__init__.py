@@ -1,0 +1,16 @@
+"""Rotation algebra: irreps, Wigner 3j symbols, spherical harmonics, symmetric products. No e3nn at run time."""
+
+from macekit.o3.irreps import Irrep, Irreps, parse_hidden_irreps, parse_scalar_irreps
+from macekit.o3.symmetric_product import SymmetricProduct, symmetric_product
+from macekit.o3.wigner import clebsch_gordan, wigner_3j
+
+__all__ = [
+    "Irrep",
+    "Irreps",
+    "SymmetricProduct",
+    "clebsch_gordan",
+    "parse_hidden_irreps",
+    "parse_scalar_irreps",
+    "symmetric_product",
+    "wigner_3j",
+]

@@ -1,0 +1,45 @@
+"""Real spherical harmonics of any degree as polynomials in a unit vector, e3nn's order, sign and normalisation."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from macekit.o3.wigner import Array, wigner_3j
+
+
+def spherical_harmonics(directions: Tensor, max_ell: int) -> Tensor:
+    """Spherical harmonics of degrees 0 ... max_ell, component normalisation (Σ_m Y_lm² = 2l + 1).
+
+    Built degree by degree from Y_l ∝ C(1, l−1, l) Y_1 Y_{l−1}, so that values and all derivatives are those of
+    polynomials in the direction.
+
+    Args:
+        directions: Unit vectors, [E, 3].
+        max_ell: Highest degree.
+
+    Returns:
+        [E, (max_ell + 1)²], degree by degree, m = −l ... l within each; differentiable to any order.
+    """
+    degrees = [torch.ones_like(directions[:, :1])]
+    if max_ell >= 1:
+        first = sqrt(3) * directions  # [E, 3], the order x, y, z is e3nn's m = -1, 0, 1
+        degrees.append(first)
+    for l in range(2, max_ell + 1):
+        raising = torch.as_tensor(_raising(l), dtype=directions.dtype, device=directions.device)
+        product = first[:, :, None] * degrees[-1][:, None, :]  # [E, 3, 2l-1]
+        degrees.append(product.flatten(1) @ raising)  # [E, 2l+1]
+    return torch.cat(degrees, dim=1)
+
+
+@cache
+def _raising(l: int) -> Array:
+    """Matrix [3(2l−1), 2l+1] that takes Y_1 ⊗ Y_{l−1} to Y_l; the sign makes Y_l0 positive along y."""
+    coupling = wigner_3j(1, l - 1, l)
+    along_y = coupling[1, l - 1, l] * sqrt(3) * sqrt(2 * l - 1)  # the only non-zero components at direction y
+    matrix = (coupling * (sqrt(2 * l + 1) / along_y)).reshape(3 * (2 * l - 1), 2 * l + 1)
+    return np.array(matrix)

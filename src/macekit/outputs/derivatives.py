@@ -1,0 +1,81 @@
+"""Derivatives of the energy: the only place in macekit that calls torch.autograd.grad."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from macekit.errors import UsageError
+from macekit.geometry.graph import Graph
+from macekit.geometry.vectors import strained
+from macekit.model.mace import Mace
+
+
+def evaluate(
+    model: Mace, graph: Graph, *, training: bool = False, forces: bool | None = None, stress: bool | None = None
+) -> dict[str, Tensor]:
+    """Outputs of the model with forces and stress.
+
+    F = −dE/dx and σ = (1/V) dE/dε, with E the energy target alone, V the volume of the physical cell, and ε a
+    symmetric strain of positions and cell.
+
+    Args:
+        model: The model.
+        graph: Batched graph on the model's device.
+        training: Whether the derivatives are to be differentiated again with respect to the weights.
+        forces: Whether to compute forces; None: as the model's `compute_forces` says.
+        stress: Whether to compute the stress; None: where the model has a stress target.
+
+    Returns:
+        The dictionary of `Mace.forward`, with `y_node_vector` [N, 3] for forces and `stress` [G, 3, 3] (eV/Å³,
+        tension positive; NaN for structures that are not periodic or whose cell has no volume), float64.
+
+    Raises:
+        UsageError: If derivatives are asked for and the model predicts no energy.
+    """
+    forces = model.config.compute_forces if forces is None else forces
+    stress = model.facts.targets.stress is not None if stress is None else stress
+    if not forces and not stress:
+        with torch.set_grad_enabled(training):
+            return model(graph)  # type: ignore[no-any-return]
+    if model.facts.targets.energy is None:
+        raise UsageError(
+            "forces and stress are derivatives of the energy; this model has no graph scalar, only "
+            f"{', '.join(model.facts.targets.kinds()) or 'nothing'}",
+            "name an energy in data.targets.y_graph_scalars",
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        graph = Graph(*(tensor.clone() if tensor.is_inference() else tensor for tensor in graph))
+        positions = graph.positions.detach().requires_grad_()
+        moved = graph._replace(positions=positions)
+        strain = None
+        if stress:
+            strain = graph.cell.new_zeros(graph.num_graphs, 3, 3).requires_grad_()
+            moved = strained(moved, (strain + strain.mT) / 2.0)
+        outputs: dict[str, Tensor] = model(moved)
+        energy = outputs["y_graph_scalars"][:, model.facts.targets.y_graph_scalars.index(model.facts.targets.energy)]
+        inputs = [positions] if strain is None else [positions, strain]
+        if not energy.requires_grad:  # no edges at all: the energy does not depend on the positions
+            gradients = [torch.zeros_like(tensor) for tensor in inputs]
+        else:
+            found = torch.autograd.grad(
+                energy.sum(), inputs, create_graph=training, retain_graph=training, allow_unused=True
+            )
+            gradients = [
+                torch.zeros_like(tensor) if gradient is None else gradient
+                for gradient, tensor in zip(found, inputs, strict=True)
+            ]
+        if forces:
+            outputs["y_node_vector"] = -gradients[0]
+        if strain is not None:
+            outputs["stress"] = _per_volume(gradients[1], graph)
+    return outputs if training else {name: value.detach() for name, value in outputs.items()}
+
+
+def _per_volume(virial: Tensor, graph: Graph) -> Tensor:
+    """dE/dε over the volume of the physical cell, [G, 3, 3]; NaN where there is none."""
+    volume = torch.linalg.det(graph.cell).abs()
+    has_stress = graph.pbc.any(dim=1) & (volume > 0.0)
+    safe = torch.where(has_stress, volume, torch.ones_like(volume))
+    missing = torch.full_like(virial, torch.nan)
+    return torch.where(has_stress[:, None, None], virial / safe[:, None, None], missing)

@@ -1,0 +1,1 @@
+"""Training: losses, metrics, optimisers, the loop, checkpoints, reports; one process or several."""

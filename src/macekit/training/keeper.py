@@ -1,0 +1,111 @@
+"""What a run keeps: the best weights so far, `checkpoints/best` and `checkpoints/last`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from torch import Tensor
+
+from macekit.errors import ResumeError
+from macekit.training.checkpoints import has_checkpoint, read_checkpoint, write_checkpoint
+from macekit.training.run_directory import RunDirectory
+
+INTERVAL: Final = 20.0
+"""Seconds between checkpoints; the first and the last epoch are always written."""
+_FREE_TO_CHANGE: Final = ("training.max_epochs", "training.early_stopping")
+
+
+class Keeper:
+    """The best weights and the checkpoints of a run.
+
+    Args:
+        directory: Where checkpoints go.
+        monitor: The metric that decides.
+        fingerprint: What a checkpoint must agree with to be resumed: nested plain values.
+        is_writer: Whether this process writes.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, monitor: str, fingerprint: Mapping[str, Any], *, is_writer: bool
+    ) -> None:
+        self.directory, self.monitor, self.fingerprint = directory, monitor, dict(fingerprint)
+        self.is_writer = is_writer
+        self.epoch = 0
+        self.value = math.inf
+        self.weights: dict[str, Tensor] = {}
+        self._is_written = True
+        self._written_at = -math.inf
+
+    def offer(self, epoch: int, value: float, weights: Mapping[str, Tensor]) -> bool:
+        """Keep a copy of the weights if the metric is better than all before; whether it was."""
+        if not value < self.value:
+            return False
+        self.epoch, self.value = epoch, value
+        self.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        self._is_written = False
+        return True
+
+    def is_stale(self, epoch: int, patience: int | None) -> bool:
+        """Whether the metric has not improved for `patience` epochs."""
+        return patience is not None and epoch - self.epoch >= patience
+
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.is_writer and time.monotonic() - self._written_at >= INTERVAL
+
+    def write_last(self, state: Mapping[str, Any]) -> None:
+        """Write `last`, and `best` with it."""
+        self.write_best()
+        if self.is_writer:
+            write_checkpoint(self.directory.last, {**state, "fingerprint": self.fingerprint})
+            self._written_at = time.monotonic()
+
+    def write_best(self) -> None:
+        """Write `best` if it has changed."""
+        if self.is_writer and not self._is_written:
+            state = {
+                "epoch": self.epoch,
+                "value": self.value,
+                "monitor": self.monitor,
+                "weights": self.weights,
+            }
+            write_checkpoint(self.directory.best, state)
+            self._is_written = True
+
+    def read_last(self) -> dict[str, Any]:
+        """The state to go on from, with the best so far taken over.
+
+        Raises:
+            ResumeError: If it is missing or damaged, or belongs to another run; names what differs.
+        """
+        state = read_checkpoint(self.directory.last)
+        before, now = _flat(state["fingerprint"]), _flat(self.fingerprint)
+        differing = [
+            f"{key}: {before.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in _FREE_TO_CHANGE
+        ]
+        if differing:
+            raise ResumeError(
+                f"{self.directory.last} belongs to another run; {'; '.join(differing)}",
+                "resume with the settings of then, or give another run.directory",
+            )
+        if has_checkpoint(self.directory.best):
+            best = read_checkpoint(self.directory.best)
+            if best["epoch"] <= state["epoch"]:
+                self.epoch, self.value, self.weights = best["epoch"], best["value"], best["weights"]
+        return state
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat

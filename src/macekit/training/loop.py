@@ -1,0 +1,239 @@
+"""The loop over epochs: train, validate, keep the best, stop in time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from macekit.config import TrainingConfig
+from macekit.data.sampler import EpochSampler
+from macekit.geometry.batch import Batch, GraphDataset
+from macekit.model.mace import Mace
+from macekit.training.distributed import World
+from macekit.training.evaluation import evaluate_losses
+from macekit.training.keeper import Keeper
+from macekit.training.losses import Losses, LossSums
+from macekit.training.metrics import structure_sums, target_metrics
+from macekit.training.nonfinite import non_finite_error
+from macekit.training.optimizers import build_optimizer, build_scheduler
+from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
+from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.steps import Stepper
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run of training came to."""
+
+    num_epochs: int
+    """Epochs done in all, those before a resumed checkpoint included."""
+    best_epoch: int
+    """Epoch of the best monitored metric, from 1."""
+    best_value: float
+    """The best monitored metric."""
+    monitor: str
+    """Which metric was monitored."""
+    stopped_early: bool
+    """Whether early stopping ended training."""
+    history: list[dict[str, Any]]
+    """One row of metrics per epoch."""
+
+
+class Fit:
+    """A training run in progress.
+
+    Args:
+        model: On its device; holds the best (averaged) weights when `run` returns.
+        config: How to train. Not changed.
+        train_set: Training structures with their graphs.
+        valid_set: Validation structures, or None.
+        world: The processes of the run.
+        seed: Order of the batches.
+        directory: Where checkpoints and metrics go.
+        log: Where lines go.
+        log_every: Epochs between lines.
+        fingerprint: What a checkpoint must agree with to be resumed.
+
+    Raises:
+        ConfigError: For an unknown loss, optimiser, scheduler, keyword or metric.
+    """
+
+    def __init__(
+        self,
+        model: Mace,
+        config: TrainingConfig,
+        train_set: GraphDataset,
+        valid_set: GraphDataset | None,
+        *,
+        world: World,
+        seed: int,
+        directory: RunDirectory,
+        log: RunLog,
+        log_every: int = 1,
+        fingerprint: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.world, self.directory, self.log = config, world, directory, log
+        self.log_every, self.train_set, self.valid_set = log_every, train_set, valid_set
+        self.losses = Losses(model.config, model.facts.targets)
+        self.metrics = target_metrics(model.facts.targets, compute_forces=model.config.compute_forces)
+        self.metrics = [metric for metric in self.metrics if metric.output in self.losses.outputs]
+        optimizer = build_optimizer(config.optimizer, model)
+        self.stepper = Stepper(model, self.losses, optimizer, world, ema=config.ema, gradient_clip=config.gradient_clip)
+        self.sampler = EpochSampler(
+            train_set.num_edges(),
+            batch_size=config.batch_size if config.batch_edges is None else None,
+            batch_edges=config.batch_edges,
+            seed=seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.scheduler: Any = None
+        self.steps_scheduler = config.scheduler is not None and config.scheduler.interval == "step"
+        if config.scheduler is not None:
+            self.scheduler = build_scheduler(
+                config.scheduler,
+                optimizer,
+                num_epochs=config.max_epochs,
+                num_steps=sum(len(self.sampler.global_batches(epoch)) for epoch in range(config.max_epochs))
+                if config.batch_edges
+                else len(self.sampler) * config.max_epochs,
+            )
+        self.monitor = self._watched(config.monitor, "training.monitor")
+        self.plateau_monitor: str | None = None
+        if config.scheduler is not None and config.scheduler.name == "ReduceLROnPlateau":
+            self.plateau_monitor = self._watched(config.scheduler.monitor, "training.scheduler.monitor")
+        self.keeper = Keeper(directory, self.monitor, fingerprint or {}, is_writer=world.is_main)
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+
+    def run(self, *, resume: bool = False) -> FitResult:
+        """Train to the end, and leave the best weights in the model.
+
+        Args:
+            resume: Whether to go on from `checkpoints/last`.
+
+        Raises:
+            NonFiniteError: If a loss or gradient became NaN or infinite; the checkpoints are those of before.
+            ResumeError: If the checkpoint does not belong to this run.
+        """
+        if resume:
+            self._resume()
+        self.stepper.distribute(self._batch([0]))
+        patience = self.config.early_stopping
+        legend = epoch_legend(
+            self.metrics, has_validation=self.valid_set is not None, uses_average=self.config.ema is not None
+        )
+        self.log.line(legend)
+        stopped_early = self.keeper.is_stale(self.epoch, patience)
+        try:
+            while self.epoch < self.config.max_epochs and not stopped_early:
+                row = self._epoch()
+                stopped_early = self.keeper.is_stale(self.epoch, patience)
+                is_end = stopped_early or self.epoch == self.config.max_epochs
+                if is_end or self.epoch == 1 or self.epoch % self.log_every == 0:
+                    self.log.line(epoch_line(row, self.metrics, self.config.max_epochs))
+                if is_end or self.keeper.is_due():
+                    self.keeper.write_last(self._state())
+        finally:
+            self.keeper.write_best()
+        if stopped_early:
+            self.log.line(
+                f"stopped early: {self.monitor} has not improved for {patience} epochs "
+                f"(best {self.keeper.value:.6g} in epoch {self.keeper.epoch})"
+            )
+        if self.keeper.weights:
+            self.stepper.model.load_state_dict(self.keeper.weights)
+        return FitResult(self.epoch, self.keeper.epoch, self.keeper.value, self.monitor, stopped_early, self.history)
+
+    def _epoch(self) -> dict[str, Any]:
+        """One pass over the training data and one over the validation data; the row of metrics."""
+        start = time.perf_counter()
+        learning_rate = self.stepper.optimizer.param_groups[0]["lr"]
+        sums, errors = self._train_epoch()
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": float(learning_rate)}
+        row |= named_metrics("train", sums, errors, self.losses, self.metrics)
+        if self.valid_set is not None:
+            row |= named_metrics("val", *self._validate(self.valid_set), self.losses, self.metrics)
+        if self.plateau_monitor is not None:
+            self.scheduler.step(row[self.plateau_monitor])
+        elif self.scheduler is not None and not self.steps_scheduler:
+            self.scheduler.step()
+        self.epoch += 1
+        row["seconds"] = time.perf_counter() - start
+        row["is_best"] = self.keeper.offer(self.epoch, row[self.monitor], self.stepper.deployed.state_dict())
+        self.history.append(row)
+        if self.world.is_main:
+            self.directory.append_metrics(row)
+        return row
+
+    def _train_epoch(self) -> tuple[LossSums, Tensor]:
+        """All steps of one epoch; sums of losses and errors over all processes."""
+        stepper, world = self.stepper, self.world
+        totals = self.losses.empty()
+        errors = torch.zeros(len(self.metrics), 3, dtype=torch.float64, device=world.device)
+        self.sampler.set_epoch(self.epoch)
+        stepper.model.train()
+        with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
+            for indices in self.sampler:
+                batch = self._batch(indices)
+                result = stepper.gradient(batch)
+                if not result.is_finite:
+                    raise non_finite_error(stepper, self.train_set, indices, epoch=self.epoch + 1, loss=result.loss)
+                stepper.update()
+                if self.steps_scheduler:
+                    self.scheduler.step()
+                totals = totals.plus(result.sums)
+                errors += structure_sums(result.predictions, batch, self.metrics).sum(0)
+                advance(result.loss)
+        return LossSums(world.sum(totals.numerators), world.sum(totals.counts)), world.sum(errors)
+
+    def _validate(self, dataset: GraphDataset) -> tuple[LossSums, Tensor]:
+        edges = self.train_set.num_edges()
+        budget = self.config.batch_edges or int(edges.mean() * self.config.batch_size) + 1
+        return evaluate_losses(
+            self.stepper.deployed, self.losses, dataset, self.metrics, batch_edges=budget, world=self.world
+        )
+
+    def _batch(self, indices: list[int]) -> Batch:
+        """This process's share of a batch; an empty share takes part with one structure and no labels."""
+        if indices:
+            return self.train_set.batch(indices).to(self.world.device)
+        batch = self.train_set.batch([0])
+        labels = {target: torch.full_like(label, torch.nan) for target, label in batch.labels.items()}
+        return batch._replace(labels=labels).to(self.world.device)
+
+    def _watched(self, name: str, where: str) -> str:
+        has_validation = self.valid_set is not None
+        chosen = watched_metric(name, where, self.losses, self.metrics, has_validation=has_validation)
+        if chosen != name:
+            self.log.line(f"note: no validation set, so {where} is {chosen}")
+        return chosen
+
+    def _state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on. Batches follow from seed and epoch alone."""
+        scheduler = None if self.scheduler is None else self.scheduler.state_dict()
+        return {
+            "epoch": self.epoch,
+            "scheduler": scheduler,
+            "sampler": self.sampler.state_dict(),
+            **self.stepper.state(),
+        }
+
+    def _resume(self) -> None:
+        state = self.keeper.read_last()
+        self.sampler.load_state_dict(state["sampler"])
+        self.stepper.restore(state)
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.epoch = int(state["epoch"])
+        self.history = [row for row in self.directory.read_metrics() if row["epoch"] <= self.epoch]
+        self.world.barrier()
+        if self.world.is_main:
+            self.directory.metrics.unlink(missing_ok=True)
+            for row in self.history:
+                self.directory.append_metrics(row)
+        self.log.line(f"resumed after epoch {self.epoch} from {self.directory.last}")

@@ -1,0 +1,130 @@
+"""Exact errors of every target: sums over elements, never means of batch means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from macekit.config import TargetsConfig
+from macekit.geometry.batch import Batch
+from macekit.training.losses import output_targets, stacked_labels
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMetric:
+    """How the error of one target is measured and printed."""
+
+    target: str
+    """Name of the target."""
+    output: str
+    """Documented output it belongs to."""
+    columns: slice
+    """Its columns in the output."""
+    per_atom: bool
+    """Whether errors are divided by the number of atoms: energies."""
+    factor: float
+    """From macekit's unit to the printed one."""
+    unit: str
+    """The printed unit."""
+    symbol: str
+    """Short name for the line of an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetErrors:
+    """Errors of one target over present elements, in the unit of its `TargetMetric`."""
+
+    rmse: float
+    """Root of the mean square error; NaN without labels."""
+    mae: float
+    """Mean absolute error; NaN without labels."""
+    count: int
+    """Number of elements compared."""
+
+
+def target_metrics(targets: TargetsConfig, *, compute_forces: bool) -> list[TargetMetric]:
+    """One metric per target: energies per atom in meV, forces in meV/Å, stress in meV/Å³, others as they are.
+
+    Args:
+        targets: Target of every output.
+        compute_forces: Whether the node vector is the force.
+    """
+    metrics = []
+    for output, names in output_targets(targets).items():
+        for column, target in enumerate(names):
+            is_energy = target == targets.energy and (
+                compute_forces or targets.stress is not None or "energy" in target.lower()
+            )
+            is_force = output == "y_node_vector" and (compute_forces or "force" in target.lower())
+            columns = slice(column, column + 1) if output.endswith("_scalars") else slice(None)
+            factor, unit, symbol = 1.0, _unit(target), target
+            if is_energy:
+                factor, unit, symbol = 1000.0, "meV/atom", "E"
+            elif is_force:
+                factor, unit, symbol = 1000.0, "meV/Å", "F"
+            elif output == "stress":
+                factor, unit, symbol = 1000.0, "meV/Å³", "S"
+            metrics.append(TargetMetric(target, output, columns, is_energy, factor, unit, symbol))
+    return metrics
+
+
+def _unit(target: str) -> str:
+    """Unit of a target that is neither energy, force nor stress, as far as its name tells."""
+    name = target.lower()
+    if "energy" in name:
+        return "eV"
+    if "dipole" in name:
+        return "e·Å"
+    return "e" if "charge" in name else ""
+
+
+def structure_sums(predictions: dict[str, Tensor], batch: Batch, metrics: list[TargetMetric]) -> Tensor:
+    """Sum of squares, sum of absolute values and number of the errors of every structure and target.
+
+    Args:
+        predictions: By documented key.
+        batch: Labels by target name; NaN where missing.
+        metrics: What to measure. A target whose output was not predicted counts no elements.
+
+    Returns:
+        float64 [G, M, 3], in macekit's units (energies per atom).
+    """
+    atoms = batch.graph.nodes_per_graph()[:, None].to(torch.float64)
+    names: dict[str, list[str]] = {}
+    for metric in metrics:
+        names.setdefault(metric.output, []).append(metric.target)
+    differences: dict[str, tuple[Tensor, Tensor]] = {}
+    for output, targets in names.items():
+        if output in predictions:
+            labels = stacked_labels(batch, targets, output)
+            present = ~labels.isnan()
+            error = predictions[output].detach().to(torch.float64).reshape(labels.shape) - labels
+            differences[output] = (torch.where(present, error, 0.0), present)
+    sums = torch.zeros(batch.graph.num_graphs, len(metrics), 3, dtype=torch.float64, device=atoms.device)
+    for index, metric in enumerate(metrics):
+        if metric.output not in differences:
+            continue
+        error, present = (part[:, metric.columns] for part in differences[metric.output])
+        if metric.per_atom:
+            error = error / atoms
+        rows = torch.stack([error.square().sum(1), error.abs().sum(1), present.sum(1).to(error.dtype)], dim=1)
+        if metric.output.startswith("y_node"):
+            sums[:, index] = sums[:, index].index_add(0, batch.graph.batch, rows)
+        else:
+            sums[:, index] = rows
+    return sums
+
+
+def errors_from_sums(sums: Tensor, metrics: list[TargetMetric]) -> dict[str, TargetErrors]:
+    """Errors of every target in its printed unit, from sums [M, 3] over structures, batches and processes."""
+    found = {}
+    for metric, (square, absolute, count) in zip(metrics, sums.tolist(), strict=True):
+        if count:
+            rmse = metric.factor * math.sqrt(square / count)
+            found[metric.target] = TargetErrors(rmse, metric.factor * absolute / count, int(count))
+        else:
+            found[metric.target] = TargetErrors(math.nan, math.nan, 0)
+    return found

@@ -1,0 +1,146 @@
+"""A whole training run: data, model, training, evaluation, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import macekit
+from macekit.config import DatasetFacts, TrainingRun
+from macekit.config.loading import dump_run
+from macekit.geometry.batch import GraphDataset
+from macekit.interop.native import save_native
+from macekit.model.mace import Mace
+from macekit.training.distributed import World, open_world
+from macekit.training.evaluation import Evaluation, evaluate_dataset
+from macekit.training.loop import Fit, FitResult
+from macekit.training.metrics import target_metrics
+from macekit.training.plots import loss_curve, parity_plot
+from macekit.training.preparation import (
+    RunData,
+    built_model,
+    measured_facts,
+    print_header,
+    read_data,
+    run_fingerprint,
+)
+from macekit.training.reports import errors_table, write_errors
+from macekit.training.run_directory import RunDirectory, RunLog
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run leaves behind."""
+
+    directory: Path
+    """Everything that was written."""
+    model: Mace
+    """The model with the best (averaged) weights, on the run's device."""
+    facts: DatasetFacts
+    """What was measured."""
+    fit: FitResult
+    """Epochs, best epoch, history."""
+    evaluations: dict[str, Evaluation]
+    """Errors and predictions by name of the data set: train, valid, and the test sets."""
+
+
+def train(run: TrainingRun, *, console: Console | None = None, resume: bool = False) -> TrainingResult:
+    """Train a model as a run file says.
+
+    Under torchrun every process calls this; only the first prints and writes.
+
+    Args:
+        run: The whole run. Never changed.
+        console: Where to print; None: standard output.
+        resume: Whether to go on from the last checkpoint in the run directory.
+
+    Raises:
+        UsageError: If the device is not there, or the directory already holds a run.
+        ConfigError: If losses, optimiser or scheduler cannot be made.
+        DataError: If files, frames or labels cannot be used.
+        NonFiniteError: If a loss became NaN or infinite; names the frames.
+        ResumeError: If the checkpoint cannot be used.
+    """
+    with open_world(run.run.device) as world:
+        directory = RunDirectory(Path(run.run.directory))
+        if world.is_main:
+            directory.prepare(overwrite=run.run.overwrite, resume=resume)
+        world.barrier()
+        log = RunLog(directory.log, console, is_silent=not world.is_main)
+        print_header(run, world, log)
+        data = read_data(run, directory, world, log)
+        facts = measured_facts(run, data, world, log)
+        model = built_model(run, facts, world, log)
+        if world.is_main:
+            directory.resolved.write_text(dump_run(run), encoding="utf-8")
+        train_set = GraphDataset(data.train, facts)
+        valid_set = GraphDataset(data.valid, facts) if data.valid else None
+        fit = Fit(
+            model,
+            run.training,
+            train_set,
+            valid_set,
+            world=world,
+            seed=run.run.seed,
+            directory=directory,
+            log=log,
+            log_every=run.run.log_every,
+            fingerprint=run_fingerprint(run, data, world),
+        ).run(resume=resume)
+        evaluations = _evaluate(model, train_set, valid_set, data, world)
+        if world.is_main:
+            _write_results(model, fit, evaluations, directory, log)
+        world.barrier()
+    return TrainingResult(directory.path, model, facts, fit, evaluations)
+
+
+def _evaluate(
+    model: Mace, train_set: GraphDataset, valid_set: GraphDataset | None, data: RunData, world: World
+) -> dict[str, Evaluation]:
+    """Errors of the best weights on every data set."""
+    sets: dict[str, GraphDataset] = {"train": train_set}
+    if valid_set is not None:
+        sets["valid"] = valid_set
+    found = {name: evaluate_dataset(model, dataset, world=world) for name, dataset in sets.items()}
+    for name, structures in data.tests.items():
+        key = name if name not in found else f"{name} (test)"
+        found[key] = evaluate_dataset(model, structures, world=world)
+    return found
+
+
+def _write_results(
+    model: Mace, fit: FitResult, evaluations: Mapping[str, Evaluation], directory: RunDirectory, log: RunLog
+) -> None:
+    """The model, tables and plots."""
+    save_native(model, directory.model, provenance=_provenance(fit, evaluations))
+    write_errors(evaluations, directory.errors)
+    log.show(errors_table(evaluations, f"errors of the best weights (epoch {fit.best_epoch})"))
+    parity_plot(evaluations, directory.path / "parity.png")
+    metrics = target_metrics(model.facts.targets, compute_forces=model.config.compute_forces)
+    trained = [metric for metric in metrics if f"train/{metric.target}/rmse" in fit.history[-1]]
+    loss_curve(fit.history, trained, directory.path / "loss.png")
+    log.show(directory.tree())
+
+
+def _provenance(fit: FitResult, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Where a model comes from, as plain values."""
+    return {
+        "macekit": macekit.__version__,
+        "torch": torch.__version__,
+        "epochs": fit.num_epochs,
+        "best_epoch": fit.best_epoch,
+        fit.monitor: fit.best_value,
+        "errors": {
+            name: {
+                target: {"rmse": error.rmse, "mae": error.mae}
+                for target, error in evaluation.errors.items()
+                if error.count
+            }
+            for name, evaluation in evaluations.items()
+        },
+    }

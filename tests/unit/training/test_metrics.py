@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from macekit.config import TargetsConfig
+from macekit.training.metrics import errors_from_sums, structure_sums, target_metrics
+
+TARGETS = TargetsConfig(
+    y_graph_scalars=["energy", "gap"],
+    y_graph_vector="dipole",
+    y_node_scalars=["charges"],
+    y_node_vector="forces",
+    stress="stress",
+)
+NAN = float("nan")
+
+
+def test_units():
+    metrics = {metric.target: metric for metric in target_metrics(TARGETS, compute_forces=True)}
+    units = {target: metric.unit for target, metric in metrics.items()}
+    assert units == {
+        "energy": "meV/atom",
+        "gap": "",
+        "dipole": "e·Å",
+        "charges": "e",
+        "forces": "meV/Å",
+        "stress": "meV/Å³",
+    }
+    assert [metrics[target].symbol for target in ("energy", "forces", "stress", "gap")] == [
+        "E",
+        "F",
+        "S",
+        "gap",
+    ]
+
+
+def test_a_first_scalar_that_is_no_energy_is_not_divided_by_atoms():
+    (metric,) = target_metrics(TargetsConfig(y_graph_scalars=["gap"]), compute_forces=False)
+    assert not metric.per_atom
+    assert metric.factor == 1.0
+
+
+def test_sums_are_exact_and_leave_out_missing_labels(make_batch):
+    metrics = target_metrics(TARGETS, compute_forces=True)
+    forces = torch.zeros(5, 3, dtype=torch.float64)
+    forces[4] = NAN
+    batch = make_batch(
+        {
+            "energy": torch.tensor([2.0, NAN], dtype=torch.float64),
+            "gap": torch.tensor([1.0, 3.0], dtype=torch.float64),
+            "dipole": torch.full((2, 3), NAN, dtype=torch.float64),
+            "charges": torch.zeros(5, dtype=torch.float64),
+            "forces": forces,
+            "stress": torch.zeros(2, 3, 3, dtype=torch.float64),
+        },
+        periodic=(True, False),
+    )
+    predictions = {
+        "y_graph_scalars": torch.zeros(2, 2, dtype=torch.float64),
+        "y_graph_vector": torch.zeros(2, 3),
+        "y_node_vector": torch.full((5, 3), 0.001, dtype=torch.float64),
+        "stress": torch.full((2, 3, 3), 0.002, dtype=torch.float64),
+    }
+    sums = structure_sums(predictions, batch, metrics)
+    assert sums.shape == (2, 6, 3)
+    errors = errors_from_sums(sums.sum(0), metrics)
+    assert errors["energy"].rmse == pytest.approx(1000.0)
+    assert errors["energy"].count == 1
+    assert errors["gap"].mae == pytest.approx(2.0)
+    assert errors["gap"].rmse == pytest.approx(math.sqrt(5.0))
+    assert errors["dipole"].count == 0
+    assert math.isnan(errors["dipole"].rmse)
+    assert errors["charges"].count == 0, "not predicted"
+    assert errors["forces"].count == 12
+    assert errors["forces"].rmse == pytest.approx(1.0)
+    assert errors["stress"].count == 9, "a structure that is not periodic has no stress"
+    assert errors["stress"].mae == pytest.approx(2.0)
+    per_structure = [errors_from_sums(sums[index], metrics) for index in range(2)]
+    assert [errors["forces"].count for errors in per_structure] == [6, 6]

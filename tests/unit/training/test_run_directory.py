@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from macekit.errors import ResumeError, UsageError
+from macekit.training.checkpoints import write_checkpoint
+from macekit.training.keeper import Keeper
+from macekit.training.run_directory import RunDirectory, RunLog
+
+
+def test_a_fresh_directory_is_made(tmp_path: Path):
+    RunDirectory(tmp_path / "a" / "b").prepare(overwrite=False, resume=False)
+    assert (tmp_path / "a" / "b" / "train.log").exists()
+
+
+def test_an_existing_run_is_refused_and_left_alone(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(
+        UsageError,
+        match=r"already holds a run .metrics\.jsonl.; nothing was changed\nhint: .*run.overwrite=true",
+    ):
+        RunDirectory(tmp_path).prepare(overwrite=False, resume=False)
+    assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"
+
+
+def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    directory.metrics.write_text("{}\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    write_checkpoint(directory.last, {"epoch": 1})
+    directory.prepare(overwrite=True, resume=False)
+    assert not directory.metrics.exists()
+    assert not directory.last.exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path):
+    with pytest.raises(UsageError, match="nothing to resume, there is no checkpoints/last"):
+        RunDirectory(tmp_path).prepare(overwrite=False, resume=True)
+
+
+def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file/run cannot be written"):
+        RunDirectory(tmp_path / "file" / "run").prepare(overwrite=False, resume=False)
+
+
+def test_metrics_are_one_json_per_line_with_null_for_nan(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    assert directory.read_metrics() == []
+    directory.append_metrics({"epoch": 1, "val/energy/rmse": float("nan")})
+    directory.append_metrics({"epoch": 2, "val/energy/rmse": 0.5})
+    assert [json.loads(line) for line in directory.metrics.read_text().splitlines()] == directory.read_metrics()
+    assert directory.read_metrics()[0]["val/energy/rmse"] is None
+
+
+def test_the_log_goes_to_console_and_file_without_markup_or_bar(tmp_path: Path):
+    stream = io.StringIO()
+    log = RunLog(tmp_path / "train.log", Console(file=stream, width=80))
+    table = Table("a")
+    table.add_row("[not markup")
+    log.line("[red]as it is[/red]")
+    log.show(table)
+    with log.progress("epoch 1", 3) as advance:
+        advance(0.1)
+    assert "[red]as it is[/red]" in stream.getvalue()
+    assert "[red]as it is[/red]" in (tmp_path / "train.log").read_text()
+    assert "epoch 1" not in stream.getvalue()
+
+
+def test_other_processes_are_silent(tmp_path: Path):
+    stream = io.StringIO()
+    log = RunLog(tmp_path / "train.log", Console(file=stream), is_silent=True)
+    log.line("text")
+    log.show("text")
+    assert stream.getvalue() == ""
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    mine = {"model": {"max_ell": 2}, "training": {"max_epochs": 3}}
+    Keeper(directory, "val/total/loss", mine, is_writer=True).write_last({"epoch": 1})
+    longer = {"model": {"max_ell": 2}, "training": {"max_epochs": 9}}
+    assert Keeper(directory, "val/total/loss", longer, is_writer=True).read_last()["epoch"] == 1
+    other = {"model": {"max_ell": 3}, "training": {"max_epochs": 3}}
+    with pytest.raises(ResumeError, match=r"another run; model.max_ell: 2 then, 3 now\nhint: "):
+        Keeper(directory, "val/total/loss", other, is_writer=True).read_last()
