@@ -40,9 +40,11 @@ def small_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_demo(invoke: Callable[..., Any], small_data: Path, tmp_path: Path) -> None:
     directory = tmp_path / "demo-run"
-    for _ in range(2):  # a second demo replaces the first
-        result = invoke("demo", "--directory", directory, "--epochs", 1, "--md-steps", 20)
-        assert result.exit_code == 0, result.output
+    directory.mkdir()
+    (directory / "metrics.jsonl").write_text("an earlier demo, which is replaced")
+    result = invoke("demo", "--directory", directory, "--epochs", 1, "--md-steps", 20)
+    assert result.exit_code == 0, result.output
+    assert "earlier" not in (directory / "metrics.jsonl").read_text()
     assert "energy drift over 0.01 ps" in result.stdout
     for name in ("model", "md.extxyz", "md_energy.png", "parity.png", "loss.png", "errors.csv"):
         assert (directory / name).exists()

@@ -63,8 +63,8 @@ class ModelConfig(Config):
     correlation: Annotated[int, Field(ge=1, le=4)] = 3
     """Highest correlation order of the symmetric contraction."""
     scaling_mean: float | Automatic = "auto"
-    """Mean of (molecule energy − self energy) / number of atoms, eV. "auto": measured, and 0 where self energies are
-    those of isolated atoms, so that an isolated atom keeps its energy exactly."""
+    """Mean of (molecule energy − self energy) / number of atoms, eV. "auto": measured. An isolated atom has its self
+    energy plus this, so give 0 where the limit of separated atoms must be exact."""
     scaling_std: Annotated[float, Field(gt=0)] | Literal["auto", "std_energy", "rms_forces"] = "auto"
     """Standard deviation of (molecule energy − self energy), eV ("std_energy" measures it), or the RMS force
     component ("rms_forces"). "auto": "rms_forces" where forces are trained, otherwise "std_energy"."""
@@ -98,7 +98,8 @@ class ModelConfig(Config):
     def _apply_name(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        deltas = VARIANTS.get(values.get("name", "mace_model"), {})
+        name = values.get("name", "mace_model")
+        deltas = VARIANTS.get(name, {}) if isinstance(name, str) else {}
         for field, value in deltas.items():
             if values.get(field, value) != value:
                 raise ValueError(

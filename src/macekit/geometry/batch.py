@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """Weight of every structure in losses, float64 [G]."""
     property_weights: dict[str, Tensor]
     """Weight of single targets, float64 [G] by target name; 1 for targets that are not here."""
-    index: Tensor
+    indices: Tensor
     """Position of every structure in its data set, int64 [G]."""
 
     def to(self, device: torch.device | str) -> Self:
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
             labels={name: label.to(device, non_blocking=True) for name, label in self.labels.items()},
             weights=self.weights.to(device, non_blocking=True),
             property_weights={name: w.to(device, non_blocking=True) for name, w in self.property_weights.items()},
-            index=self.index.to(device, non_blocking=True),
+            indices=self.indices.to(device, non_blocking=True),
         )
 
 
@@ -85,7 +85,7 @@ class GraphDataset:
                 name: torch.tensor([s.property_weights.get(name, 1.0) for s in chosen], dtype=torch.float64)
                 for name in weighted
             },
-            index=torch.tensor(list(indices), dtype=torch.int64),
+            indices=torch.tensor(list(indices), dtype=torch.int64),
         )
 
     def _labels_of(self, structure: Structure) -> dict[str, Tensor]:

@@ -97,13 +97,10 @@ def _energy_shift(structures: Sequence[Structure], reference: ReferenceEnergies,
     """`scaling_mean` where it is not given: the mean of (E − ΣE0)/N."""
     per_atom = [left / size for left, size in _interaction(structures, reference)]
     mean = float(np.mean(per_atom)) if per_atom else 0.0
+    note = f"scaling_mean: {mean:.6g} eV, the mean of (E - sum of E0)/N"
     if reference.method in ("given", "isolated_atoms"):
-        notes.append(
-            f"scaling_mean: 0, so that an isolated atom keeps its energy ({reference.method} E0); "
-            f"the mean of (E - sum of E0)/N is {mean:.4f} eV"
-        )
-        return 0.0
-    notes.append(f"scaling_mean: {mean:.6g} eV, the mean of (E - sum of E0)/N")
+        note += "; an isolated atom has E0 + scaling_mean: give scaling_mean: 0 for the exact limit (slower to train)"
+    notes.append(note)
     return mean
 
 

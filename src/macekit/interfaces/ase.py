@@ -102,8 +102,9 @@ class MaceCalculator(Calculator):
                 "stress: the structure is not periodic in any direction, so it has no volume and no stress; "
                 "set atoms.pbc and atoms.cell, or do not ask for the stress"
             )
-        self._with_stress = self._with_stress or "stress" in properties
-        self.results = self._evaluate(atoms, stress=self._with_stress and bool(atoms.pbc.any()))
+        with_stress = self._with_stress or "stress" in properties
+        self.results = self._evaluate(atoms, stress=with_stress and bool(atoms.pbc.any()))
+        self._with_stress = with_stress
 
     def _evaluate(self, atoms: Atoms, *, stress: bool) -> dict[str, Any]:
         facts = self.model.facts
@@ -130,7 +131,13 @@ class MaceCalculator(Calculator):
                 "forces": _array(outputs["y_node_vector"]),
             }
         if stress and has_energy:
-            results["stress"] = full_3x3_to_voigt_6_stress(_array(outputs["stress"][0]))
+            found = _array(outputs["stress"][0])
+            if not np.isfinite(found).all():
+                raise PropertyNotImplementedError(
+                    "stress: the cell spans no volume (a lattice vector is zero); give every direction, also the one "
+                    "that does not repeat, a lattice vector"
+                )
+            results["stress"] = full_3x3_to_voigt_6_stress(found)
         return results
 
     def _head_results(self, outputs: dict[str, Tensor]) -> dict[str, Any]:

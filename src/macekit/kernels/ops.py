@@ -6,22 +6,40 @@ forces train. The second backward has no derivative: third derivatives raise.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
+import torch
 from torch import Tensor
-from torch.library import custom_op
+from torch.library import Library, define, impl, infer_schema, register_autograd, register_fake
 
 from macekit.kernels.dispatch import backend_for
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_LIBRARY = Library("macekit", "FRAGMENT")
 
-@custom_op("macekit::edge_convolution", mutates_args=())
+
+def _operator(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as the operator `macekit::<name>`.
+
+    Not `torch.library.custom_op`: the first call of such an operator imports torch's compiler, which takes seconds
+    and writes to the environment.
+    """
+    name = f"macekit::{function.__name__}"
+    define(name, infer_schema(function, mutates_args=()), lib=_LIBRARY, tags=(torch.Tag.pt2_compliant_tag,))
+    impl(name, "default", function, lib=_LIBRARY)
+    return cast(Callable[P, R], getattr(torch.ops.macekit, function.__name__).default)
+
+
+@_operator
 def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
     """Messages summed at their receivers, [N, D_out, K]; see `kernels.reference.edge_convolution`."""
     return backend_for(h).edge_convolution(h, y, radial, sender, receiver, key)
 
 
-@custom_op("macekit::edge_convolution_backward", mutates_args=())
+@_operator
 def edge_convolution_backward(
     grad: Tensor, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,7 +47,7 @@ def edge_convolution_backward(
     return backend_for(h).edge_convolution_backward(grad, h, y, radial, sender, receiver, key)
 
 
-@custom_op("macekit::edge_convolution_backward2", mutates_args=())
+@_operator
 def edge_convolution_backward2(
     tangent_h: Tensor | None,
     tangent_y: Tensor | None,
@@ -48,13 +66,13 @@ def edge_convolution_backward2(
     )
 
 
-@custom_op("macekit::symmetric_contraction", mutates_args=())
+@_operator
 def symmetric_contraction(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> Tensor:
     """Equivariant polynomials, [N, M, K]; see `kernels.reference.symmetric_contraction`."""
     return backend_for(a).symmetric_contraction(a, coefficients, species, key)
 
 
-@custom_op("macekit::symmetric_contraction_backward", mutates_args=())
+@_operator
 def symmetric_contraction_backward(
     grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str
 ) -> tuple[Tensor, Tensor]:
@@ -62,7 +80,7 @@ def symmetric_contraction_backward(
     return backend_for(a).symmetric_contraction_backward(grad, a, coefficients, species, key)
 
 
-@custom_op("macekit::symmetric_contraction_backward2", mutates_args=())
+@_operator
 def symmetric_contraction_backward2(
     tangent_a: Tensor | None,
     tangent_coefficients: Tensor | None,
@@ -78,19 +96,19 @@ def symmetric_contraction_backward2(
     )
 
 
-@edge_convolution.register_fake
+@register_fake("macekit::edge_convolution", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
     return h.new_empty(h.shape[0], ConvolutionStructure.from_key(key).dim_out, h.shape[2])
 
 
-@edge_convolution_backward.register_fake
+@register_fake("macekit::edge_convolution_backward", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _(
     grad: Tensor, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like(h), _like(y), _like(radial)
 
 
-@edge_convolution_backward2.register_fake
+@register_fake("macekit::edge_convolution_backward2", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _(
     tangent_h: Tensor | None,
     tangent_y: Tensor | None,
@@ -106,17 +124,17 @@ def _(
     return _like(grad), _like(h), _like(y), _like(radial)
 
 
-@symmetric_contraction.register_fake
+@register_fake("macekit::symmetric_contraction", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> Tensor:
     return a.new_empty(a.shape[0], ContractionStructure.from_key(key).dim_out, a.shape[2])
 
 
-@symmetric_contraction_backward.register_fake
+@register_fake("macekit::symmetric_contraction_backward", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _(grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> tuple[Tensor, Tensor]:
     return _like(a), _like(coefficients)
 
 
-@symmetric_contraction_backward2.register_fake
+@register_fake("macekit::symmetric_contraction_backward2", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _(
     tangent_a: Tensor | None,
     tangent_coefficients: Tensor | None,
@@ -143,7 +161,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _edge_convolution_grad(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 6
-    return (*edge_convolution_backward(grad.contiguous(), *ctx.saved_tensors, ctx.key), None, None, None)
+    h, y, radial, sender, receiver = ctx.saved_tensors
+    gradients = edge_convolution_backward(grad.contiguous(), h, y, radial, sender, receiver, ctx.key)
+    return (*gradients, None, None, None)
 
 
 def _edge_convolution_backward_grad(
@@ -152,13 +172,16 @@ def _edge_convolution_backward_grad(
     tangents = (tangent_h, tangent_y, tangent_radial)
     if all(tangent is None for tangent in tangents):
         return (None,) * 7
-    return (*edge_convolution_backward2(*tangents, *ctx.saved_tensors, ctx.key), None, None, None)
+    grad, h, y, radial, sender, receiver = ctx.saved_tensors
+    gradients = edge_convolution_backward2(*tangents, grad, h, y, radial, sender, receiver, ctx.key)
+    return (*gradients, None, None, None)
 
 
 def _symmetric_contraction_grad(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 4
-    return (*symmetric_contraction_backward(grad.contiguous(), *ctx.saved_tensors, ctx.key), None, None)
+    a, coefficients, species = ctx.saved_tensors
+    return (*symmetric_contraction_backward(grad.contiguous(), a, coefficients, species, ctx.key), None, None)
 
 
 def _symmetric_contraction_backward_grad(
@@ -166,14 +189,18 @@ def _symmetric_contraction_backward_grad(
 ) -> tuple[Tensor | None, ...]:
     if tangent_a is None and tangent_coefficients is None:
         return (None,) * 5
-    return (
-        *symmetric_contraction_backward2(tangent_a, tangent_coefficients, *ctx.saved_tensors, ctx.key),
-        None,
-        None,
+    grad, a, coefficients, species = ctx.saved_tensors
+    gradients = symmetric_contraction_backward2(
+        tangent_a, tangent_coefficients, grad, a, coefficients, species, ctx.key
     )
+    return (*gradients, None, None)
 
 
-edge_convolution.register_autograd(_edge_convolution_grad, setup_context=_save)
-edge_convolution_backward.register_autograd(_edge_convolution_backward_grad, setup_context=_save)
-symmetric_contraction.register_autograd(_symmetric_contraction_grad, setup_context=_save)
-symmetric_contraction_backward.register_autograd(_symmetric_contraction_backward_grad, setup_context=_save)
+register_autograd("macekit::edge_convolution", _edge_convolution_grad, setup_context=_save, lib=_LIBRARY)
+register_autograd(
+    "macekit::edge_convolution_backward", _edge_convolution_backward_grad, setup_context=_save, lib=_LIBRARY
+)
+register_autograd("macekit::symmetric_contraction", _symmetric_contraction_grad, setup_context=_save, lib=_LIBRARY)
+register_autograd(
+    "macekit::symmetric_contraction_backward", _symmetric_contraction_backward_grad, setup_context=_save, lib=_LIBRARY
+)

@@ -50,7 +50,7 @@ def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, recei
         messages = []
         for path in structure.paths:
             weighted = weights[:, path.index, None] * h_edges[:, structure.rows_in(path.l_in)]  # [E, 2l_in+1, K]
-            messages.append(torch.bmm(_matrix(structure, matrices, path), weighted))  # [E, 2l_out+1, K]
+            messages.append(_apply(_matrix(structure, matrices, path), weighted))  # [E, 2l_out+1, K]
         out.index_add_(0, receiver[edges], _join(structure, messages))
     return out
 
@@ -69,7 +69,7 @@ def edge_convolution_backward(
         for path in structure.paths:
             rows, weight = structure.rows_in(path.l_in), weights[:, path.index, None]
             grad_out = _split(structure, grad_edges, path)
-            pulled = torch.bmm(_matrix(structure, matrices, path).mT, grad_out)  # [E, 2l_in+1, K]
+            pulled = _apply(_matrix(structure, matrices, path).mT, grad_out)  # [E, 2l_in+1, K]
             to_matrices.append(torch.bmm(grad_out, (weight * h_edges[:, rows]).mT).flatten(1))
             grad_radial[edges, path.index] = (pulled * h_edges[:, rows]).sum(1)
             to_h[:, rows].addcmul_(pulled, weight)
@@ -105,17 +105,17 @@ def edge_convolution_backward2(
         for path in structure.paths:
             rows, weight = structure.rows_in(path.l_in), weights[:, path.index, None]
             grad_out, matrix = _split(structure, grad_edges, path), _matrix(structure, matrices, path)
-            pulled = torch.bmm(matrix.mT, grad_out)  # [E, 2l_in+1, K]
+            pulled = _apply(matrix.mT, grad_out)  # [E, 2l_in+1, K]
             moved = weight * dh_edges[:, rows]  # the tangent of R h at fixed Y
             to_radial = pulled * dh_edges[:, rows]
             if d_weights is not None:
                 moved = moved.addcmul(d_weights[:, path.index, None], h_edges[:, rows])
                 to_h[:, rows].addcmul_(pulled, d_weights[:, path.index, None])
-            message = torch.bmm(matrix, moved)
+            message = _apply(matrix, moved)
             if d_matrices is not None:
                 d_matrix = _matrix(structure, d_matrices, path)
-                d_pulled = torch.bmm(d_matrix.mT, grad_out)
-                message = message.baddbmm(d_matrix, weight * h_edges[:, rows])
+                d_pulled = _apply(d_matrix.mT, grad_out)
+                message = message + _apply(d_matrix, weight * h_edges[:, rows])
                 to_radial = to_radial.addcmul(d_pulled, h_edges[:, rows])
                 to_h[:, rows].addcmul_(d_pulled, weight)
             messages.append(message)
@@ -212,6 +212,13 @@ def _atoms_by_species(species: Tensor, elements_each: int) -> Iterator[tuple[Ten
         atoms = torch.nonzero(species == s).squeeze(1)
         for part in _chunks(len(atoms), elements_each):
             yield atoms[part], s
+
+
+def _apply(matrices: Tensor, features: Tensor) -> Tensor:
+    """Matrix of every edge times its features, [E, R, C] [E, C, K] → [E, R, K]; a sum of few outer products."""
+    if matrices.shape[2] == 1:
+        return matrices * features
+    return torch.bmm(matrices, features)
 
 
 def _matrix(structure: ConvolutionStructure, matrices: Tensor, path: Path) -> Tensor:

@@ -120,7 +120,7 @@ class Constants(nn.Module):
         self.register_buffer("value", torch.tensor(values, dtype=torch.float64), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Constants:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.value = torch.tensor(self._values, dtype=torch.float64, device=self.value.device)
         return self
 

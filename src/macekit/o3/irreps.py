@@ -26,12 +26,12 @@ class Irrep:
     @property
     def is_natural(self) -> bool:
         """Whether the parity is (−1)^l, as of spherical harmonics."""
-        return self.parity == (-1) ** self.l
+        return self.parity == (-1 if self.l % 2 else 1)
 
     @staticmethod
     def natural(l: int) -> Irrep:
         """The irrep of degree l with the parity of spherical harmonics."""
-        return Irrep(l, (-1) ** l)
+        return Irrep(l, -1 if l % 2 else 1)
 
     @staticmethod
     def parse(text: str) -> Irrep:

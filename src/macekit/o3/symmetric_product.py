@@ -48,12 +48,12 @@ class SymmetricProduct:
     @property
     def order(self) -> int:
         """Correlation order ν."""
-        return self.factors.shape[1]
+        return int(self.factors.shape[1])
 
     @property
     def num_functions(self) -> int:
         """Number F of independent polynomials."""
-        return self.coefficients.shape[1]
+        return int(self.coefficients.shape[1])
 
 
 @cache

@@ -30,7 +30,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Array:
         raise ValueError(f"wigner_3j({l1}, {l2}, {l3}): expected |l1 - l2| <= l3 <= l1 + l2")
     q1, q2, q3 = _real_to_complex(l1), _real_to_complex(l2), _real_to_complex(l3)
     coupled = np.einsum("ij,kl,mn,ikn->jlm", q1, q2, q3.conj().T, _clebsch_gordan(l1, l2, l3))
-    tensor = coupled.real / np.linalg.norm(coupled.real)
+    tensor = np.asarray(coupled.real / np.linalg.norm(coupled.real), dtype=np.float64)
     tensor[np.abs(tensor) < 1e-14] = 0.0
     tensor.flags.writeable = False
     return tensor
@@ -71,7 +71,7 @@ def _racah(l1: int, m1: int, l2: int, m2: int, l3: int, m3: int) -> float:
         / (factorial(v) * factorial(l3 - l1 + l2 - v) * factorial(l3 + m3 - v) * factorial(v + l1 - l2 - m3))
         for v in range(first, last + 1)
     )
-    return sqrt(outer / outer_below) * total
+    return sqrt(outer / outer_below) * float(total)
 
 
 def _real_to_complex(l: int) -> NDArray[np.complex128]:

@@ -91,7 +91,7 @@ def evaluate_dataset(
     for batch in _batches(dataset, batch_edges, world):
         needs_stress = stress is not None and not bool(batch.labels[stress].isnan().all())
         predictions = evaluate(model, batch.graph, training=False, stress=needs_stress)
-        sums[batch.index.cpu()] = structure_sums(predictions, batch, metrics).cpu()
+        sums[batch.indices.cpu()] = structure_sums(predictions, batch, metrics).cpu()
         for metric in metrics:
             pairs[metric.target].append(_present_pairs(predictions, batch, metric, model))
     sums = world.sum(sums)
