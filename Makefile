@@ -40,7 +40,7 @@ types: $(STAMPS)/dev
 
 docs: $(STAMPS)/docs
 	$(RUN) docs/generate.py --check
-	$(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "documentation: site/index.html"
 
 docs-reference: $(STAMPS)/package

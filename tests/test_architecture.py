@@ -222,7 +222,7 @@ def test_public_api_is_as_agreed() -> None:
     if os.environ.get("UPDATE_SNAPSHOTS"):
         API_SNAPSHOT.write_text(found, encoding="utf-8")
     assert found == API_SNAPSHOT.read_text(encoding="utf-8"), (
-        "the public API changed; where that is meant: UPDATE_SNAPSHOTS=1 pytest tests/test_architecture.py, and CHANGELOG"
+        "the public API changed; if that is meant: UPDATE_SNAPSHOTS=1 pytest tests/test_architecture.py, CHANGELOG"
     )
 
 

@@ -57,10 +57,11 @@ def check_not_vacuous(subject: Subject) -> None:
     for name, value in outputs.items():
         finite = value[torch.isfinite(value)]
         assert finite.numel(), f"{name} is nowhere finite"
-        assert float(finite.abs().max()) > 1e-3, f"{name} is zero"
-        assert float(finite.max() - finite.min()) > 1e-4, f"{name} is the same everywhere"
+        least = 1e-6 if name == "stress" else 1e-4
+        assert float(finite.abs().max()) > least, f"{name} is zero"
+        assert float(finite.max() - finite.min()) > least, f"{name} is the same everywhere"
         change = (other[name] - value)[torch.isfinite(value)]
-        assert float(change.abs().max()) > 1e-5, f"{name} does not depend on where the atoms are"
+        assert float(change.abs().max()) > least, f"{name} does not depend on where the atoms are"
 
 
 def check_orthogonal(subject: Subject, graph: Graph, matrix: Tensor, what: str) -> None:
@@ -143,12 +144,11 @@ def check_cross_graph_gradients(subject: Subject, structures: list[Structure]) -
     outputs = subject.model(graph._replace(positions=positions))
     for k in range(graph.num_graphs):
         mine = subject.atoms_of(graph, outputs, torch.arange(graph.num_graphs) == k)
-        for name, value in mine.items():
-            if value.numel() == 0 or not value.requires_grad:
-                continue
-            (gradient,) = torch.autograd.grad(value.sum(), positions, retain_graph=True)
-            others = gradient[graph.batch != k]
-            assert torch.count_nonzero(others) == 0, f"{name} of structure {k} depends on another structure"
+        total = torch.stack([value.sum() for value in mine.values()]).sum()
+        (gradient,) = torch.autograd.grad(total, positions, retain_graph=True)
+        assert torch.count_nonzero(gradient[graph.batch == k]), f"structure {k} does not depend on itself"
+        others = gradient[graph.batch != k]
+        assert torch.count_nonzero(others) == 0, f"structure {k} depends on another structure"
 
 
 def check_nan_stays(subject: Subject, structures: list[Structure], bad: int) -> None:

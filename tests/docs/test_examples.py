@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.io import read, write
 
 import macekit
+
+torch.optim.SGD([torch.zeros(1)])  # the first optimiser makes torch set an environment variable of its own
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RUN_FILES = sorted(EXAMPLES.glob("*.yaml"))

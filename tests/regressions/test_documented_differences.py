@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import COMBINATIONS, Combination, config_of, facts_of
-from structures import CUTOFF, ELEMENTS, isolated_pair, single_atom, structure, water
 from torch import Tensor
 
 from macekit.config import TrainingRun
@@ -22,6 +20,8 @@ from macekit.model.mace import Mace
 from macekit.model.tuners import Adapter, is_tuner_parameter
 from macekit.o3.symmetric_product import symmetric_product
 from macekit.outputs.derivatives import evaluate
+from models import COMBINATIONS, Combination, config_of, facts_of
+from structures import CUTOFF, ELEMENTS, isolated_pair, single_atom, structure, water
 
 BASE = Combination("none", "none")
 WITH_VARIANCE = Combination("none", "gaussian")

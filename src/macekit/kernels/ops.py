@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, define, impl, infer_schema, register_autograd, register_fake
 
+from macekit.errors import UsageError
 from macekit.kernels.dispatch import backend_for
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
@@ -196,6 +197,13 @@ def _symmetric_contraction_backward_grad(
     return (*gradients, None, None)
 
 
+def _refuse_third_derivatives(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    raise UsageError(
+        "a third derivative of a model was asked for; macekit's kernels are differentiable twice",
+        "differentiate the second derivative by finite differences",
+    )
+
+
 register_autograd("macekit::edge_convolution", _edge_convolution_grad, setup_context=_save, lib=_LIBRARY)
 register_autograd(
     "macekit::edge_convolution_backward", _edge_convolution_backward_grad, setup_context=_save, lib=_LIBRARY
@@ -204,3 +212,5 @@ register_autograd("macekit::symmetric_contraction", _symmetric_contraction_grad,
 register_autograd(
     "macekit::symmetric_contraction_backward", _symmetric_contraction_backward_grad, setup_context=_save, lib=_LIBRARY
 )
+register_autograd("macekit::edge_convolution_backward2", _refuse_third_derivatives, lib=_LIBRARY)
+register_autograd("macekit::symmetric_contraction_backward2", _refuse_third_derivatives, lib=_LIBRARY)

@@ -20,12 +20,16 @@ Results are contiguous whatever the strides of the arguments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from macekit.kernels.structure import ContractionStructure, ConvolutionStructure, Path, coupling_matrix
+from macekit.kernels.structure import (
+    ContractionStructure,
+    ConvolutionStructure,
+    contraction_tables,
+    convolution_tables,
+)
 
 CHUNK_ELEMENTS = 1 << 20
 """Size of the largest temporary of a chunk, in numbers (4 MiB in float32): it should stay in the cache."""
@@ -33,6 +37,9 @@ CHUNK_ELEMENTS = 1 << 20
 
 def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
     """Messages summed at their receivers, [N, D_out, K].
+
+    For every edge this is one matrix, made of the harmonics, times the weighted features of its sender. The columns
+    of the matrix are the paths with the components m₁ of their input, its rows the output (`ConvolutionStructure`).
 
     Args:
         h: Features of the senders, [N, D_in, K].
@@ -42,16 +49,14 @@ def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, recei
         receiver: Receiver of every edge, int64 [E].
         key: Name of a `ConvolutionStructure`.
     """
-    structure = ConvolutionStructure.from_key(key)
-    coupling = coupling_matrix(key, y.dtype, y.device)
+    structure, tables = ConvolutionStructure.from_key(key), convolution_tables(key, y.dtype, y.device)
+    h_columns = h.index_select(1, tables.input_of_column)  # [N, C, K]
     out = h.new_zeros(h.shape[0], structure.dim_out, h.shape[2])
-    for edges in _chunks(y.shape[0], structure.dim_out * h.shape[2]):
-        h_edges, weights, matrices = h.index_select(0, sender[edges]), radial[edges], y[edges] @ coupling
-        messages = []
-        for path in structure.paths:
-            weighted = weights[:, path.index, None] * h_edges[:, structure.rows_in(path.l_in)]  # [E, 2l_in+1, K]
-            messages.append(_apply(_matrix(structure, matrices, path), weighted))  # [E, 2l_out+1, K]
-        out.index_add_(0, receiver[edges], _join(structure, messages))
+    for edges in _edge_chunks(structure, h, y):
+        inputs = h_columns.index_select(0, sender[edges])  # [E, C, K]
+        weights = radial[edges].index_select(1, tables.path_of_column)  # [E, C, K]
+        matrices = (y[edges] @ tables.coupling).view(-1, structure.dim_out, tables.num_columns)  # [E, D_out, C]
+        out.index_add_(0, receiver[edges], torch.bmm(matrices, weights * inputs))
     return out
 
 
@@ -59,23 +64,19 @@ def edge_convolution_backward(
     grad: Tensor, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients ([N, D_in, K], [E, L], [E, P, K]) of ⟨grad, A⟩ with respect to h, y and radial."""
-    structure = ConvolutionStructure.from_key(key)
-    coupling = coupling_matrix(key, y.dtype, y.device)
-    grad_h, grad_y, grad_radial = h.new_zeros(h.shape), y.new_empty(y.shape), radial.new_empty(radial.shape)
-    for edges in _chunks(y.shape[0], structure.dim_out * h.shape[2]):
-        h_edges, weights, matrices = h.index_select(0, sender[edges]), radial[edges], y[edges] @ coupling
-        grad_edges = grad.index_select(0, receiver[edges])
-        to_h, to_matrices = torch.zeros_like(h_edges), []
-        for path in structure.paths:
-            rows, weight = structure.rows_in(path.l_in), weights[:, path.index, None]
-            grad_out = _split(structure, grad_edges, path)
-            pulled = _apply(_matrix(structure, matrices, path).mT, grad_out)  # [E, 2l_in+1, K]
-            to_matrices.append(torch.bmm(grad_out, (weight * h_edges[:, rows]).mT).flatten(1))
-            grad_radial[edges, path.index] = (pulled * h_edges[:, rows]).sum(1)
-            to_h[:, rows].addcmul_(pulled, weight)
-        grad_h.index_add_(0, sender[edges], to_h)
-        grad_y[edges] = torch.cat(to_matrices, dim=1) @ coupling.T
-    return grad_h, grad_y, grad_radial
+    structure, tables = ConvolutionStructure.from_key(key), convolution_tables(key, y.dtype, y.device)
+    h_columns = h.index_select(1, tables.input_of_column)  # [N, C, K]
+    to_h, to_y, to_radial = torch.zeros_like(h_columns), torch.empty_like(y), torch.zeros_like(radial)
+    for edges in _edge_chunks(structure, h, y):
+        inputs = h_columns.index_select(0, sender[edges])
+        weights = radial[edges].index_select(1, tables.path_of_column)
+        matrices = (y[edges] @ tables.coupling).view(-1, structure.dim_out, tables.num_columns)
+        grad_edges = grad.index_select(0, receiver[edges])  # [E, D_out, K]
+        pulled = torch.bmm(matrices.mT, grad_edges)  # [E, C, K]
+        to_y[edges] = torch.bmm(grad_edges, (weights * inputs).mT).flatten(1) @ tables.coupling.T
+        to_radial[edges] = to_radial[edges].index_add(1, tables.path_of_column, pulled * inputs)
+        to_h.index_add_(0, sender[edges], pulled * weights)
+    return torch.zeros_like(h).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
 
 
 def edge_convolution_backward2(
@@ -91,40 +92,36 @@ def edge_convolution_backward2(
     key: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of Φ with respect to grad, h, y and radial, in their shapes; a tangent of None is zero."""
-    structure = ConvolutionStructure.from_key(key)
-    coupling = coupling_matrix(key, y.dtype, y.device)
-    out, out_h = grad.new_zeros(grad.shape), h.new_zeros(h.shape)
-    out_y, out_radial = y.new_empty(y.shape), radial.new_empty(radial.shape)
-    for edges in _chunks(y.shape[0], structure.dim_out * h.shape[2]):
-        h_edges, weights, matrices = h.index_select(0, sender[edges]), radial[edges], y[edges] @ coupling
+    structure, tables = ConvolutionStructure.from_key(key), convolution_tables(key, y.dtype, y.device)
+    shape = (-1, structure.dim_out, tables.num_columns)
+    h_columns = h.index_select(1, tables.input_of_column)  # [N, C, K]
+    dh_columns = torch.zeros_like(h) if tangent_h is None else tangent_h
+    dh_columns = dh_columns.index_select(1, tables.input_of_column)
+    out, to_h = torch.zeros_like(grad), torch.zeros_like(h_columns)
+    to_y, to_radial = torch.empty_like(y), torch.zeros_like(radial)
+    for edges in _edge_chunks(structure, h, y):
+        inputs, d_inputs = h_columns.index_select(0, sender[edges]), dh_columns.index_select(0, sender[edges])
+        weights = radial[edges].index_select(1, tables.path_of_column)
+        matrices = (y[edges] @ tables.coupling).view(shape)
         grad_edges = grad.index_select(0, receiver[edges])
-        dh_edges = torch.zeros_like(h_edges) if tangent_h is None else tangent_h.index_select(0, sender[edges])
-        d_weights = None if tangent_radial is None else tangent_radial[edges]
-        d_matrices = None if tangent_y is None else tangent_y[edges] @ coupling
-        to_h, to_matrices, messages = torch.zeros_like(h_edges), [], []
-        for path in structure.paths:
-            rows, weight = structure.rows_in(path.l_in), weights[:, path.index, None]
-            grad_out, matrix = _split(structure, grad_edges, path), _matrix(structure, matrices, path)
-            pulled = _apply(matrix.mT, grad_out)  # [E, 2l_in+1, K]
-            moved = weight * dh_edges[:, rows]  # the tangent of R h at fixed Y
-            to_radial = pulled * dh_edges[:, rows]
-            if d_weights is not None:
-                moved = moved.addcmul(d_weights[:, path.index, None], h_edges[:, rows])
-                to_h[:, rows].addcmul_(pulled, d_weights[:, path.index, None])
-            message = _apply(matrix, moved)
-            if d_matrices is not None:
-                d_matrix = _matrix(structure, d_matrices, path)
-                d_pulled = _apply(d_matrix.mT, grad_out)
-                message = message + _apply(d_matrix, weight * h_edges[:, rows])
-                to_radial = to_radial.addcmul(d_pulled, h_edges[:, rows])
-                to_h[:, rows].addcmul_(d_pulled, weight)
-            messages.append(message)
-            to_matrices.append(torch.bmm(grad_out, moved.mT).flatten(1))
-            out_radial[edges, path.index] = to_radial.sum(1)
-        out.index_add_(0, receiver[edges], _join(structure, messages))
-        out_h.index_add_(0, sender[edges], to_h)
-        out_y[edges] = torch.cat(to_matrices, dim=1) @ coupling.T
-    return out, out_h, out_y, out_radial
+        pulled = torch.bmm(matrices.mT, grad_edges)  # [E, C, K]
+        moved = weights * d_inputs  # tangent of the weighted features, [E, C, K]
+        for_radial = pulled * d_inputs
+        if tangent_radial is not None:
+            d_weights = tangent_radial[edges].index_select(1, tables.path_of_column)
+            moved = moved.addcmul(d_weights, inputs)
+            to_h.index_add_(0, sender[edges], pulled * d_weights)
+        message = torch.bmm(matrices, moved)
+        if tangent_y is not None:
+            d_matrices = (tangent_y[edges] @ tables.coupling).view(shape)
+            d_pulled = torch.bmm(d_matrices.mT, grad_edges)
+            message = message.baddbmm(d_matrices, weights * inputs)
+            for_radial = for_radial.addcmul(d_pulled, inputs)
+            to_h.index_add_(0, sender[edges], d_pulled * weights)
+        out.index_add_(0, receiver[edges], message)
+        to_radial[edges] = to_radial[edges].index_add(1, tables.path_of_column, for_radial)
+        to_y[edges] = torch.bmm(grad_edges, moved.mT).flatten(1) @ tables.coupling.T
+    return out, torch.zeros_like(h).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
 
 
 def symmetric_contraction(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> Tensor:
@@ -138,10 +135,11 @@ def symmetric_contraction(a: Tensor, coefficients: Tensor, species: Tensor, key:
     """
     structure = ContractionStructure.from_key(key)
     out = a.new_zeros(a.shape[0], structure.dim_out, a.shape[2])
-    for atoms, s in _atoms_by_species(species, structure.num_terms * a.shape[2]):
-        for terms, factors, collect in _terms(key, a.dtype, a.device):
-            monomials = _product([a[atoms].index_select(1, factor) for factor in factors])  # [N, T, K]
-            out[atoms] += collect @ (monomials * coefficients[s, terms])
+    for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
+        for order in contraction_tables(key, a.dtype, a.device):
+            monomials = _product([a[atoms].index_select(1, factor) for factor in order.factors])  # [N, T, K]
+            weights = coefficients[:, order.terms].index_select(0, species[atoms])  # [N, T, K]
+            out[atoms] += order.collect @ (weights * monomials)
     return out
 
 
@@ -150,19 +148,17 @@ def symmetric_contraction_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients ([N, D, K], [S, T, K]) of ⟨grad, B⟩ with respect to a and the coefficients."""
     structure = ContractionStructure.from_key(key)
-    grad_a, grad_coefficients = a.new_zeros(a.shape), coefficients.new_zeros(coefficients.shape)
-    for atoms, s in _atoms_by_species(species, structure.num_terms * a.shape[2]):
-        a_chunk, grad_chunk, to_a = a[atoms], grad[atoms], torch.zeros_like(a[atoms])
-        for terms, factors, collect in _terms(key, a.dtype, a.device):
-            values = [a_chunk.index_select(1, factor) for factor in factors]
+    to_a, to_coefficients = torch.zeros_like(a), torch.zeros_like(coefficients)
+    for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
+        for order in contraction_tables(key, a.dtype, a.device):
+            values = [a[atoms].index_select(1, factor) for factor in order.factors]
             others = _leave_one_out(values)
-            grad_terms = collect.T @ grad_chunk  # [N, T, K]
-            grad_coefficients[s, terms] += (grad_terms * values[0] * others[0]).sum(0)
-            weighted = grad_terms * coefficients[s, terms]
-            for factor, other in zip(factors, others, strict=True):
-                to_a.index_add_(1, factor, weighted * other)
-        grad_a[atoms] = to_a
-    return grad_a, grad_coefficients
+            grad_terms = order.collect.T @ grad[atoms]  # [N, T, K]
+            to_coefficients[:, order.terms].index_add_(0, species[atoms], grad_terms * values[0] * others[0])
+            weighted = grad_terms * coefficients[:, order.terms].index_select(0, species[atoms])
+            for factor, other in zip(order.factors, others, strict=True):
+                to_a[atoms].index_add_(1, factor, weighted * other)
+    return to_a, to_coefficients
 
 
 def symmetric_contraction_backward2(
@@ -176,29 +172,30 @@ def symmetric_contraction_backward2(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ⟨a', ∂S/∂a⟩ + ⟨c', ∂S/∂c⟩ by grad, a and the coefficients; a tangent of None is zero."""
     structure = ContractionStructure.from_key(key)
-    out, out_a = grad.new_zeros(grad.shape), a.new_zeros(a.shape)
-    out_coefficients = coefficients.new_zeros(coefficients.shape)
-    for atoms, s in _atoms_by_species(species, structure.num_terms * a.shape[2]):
-        a_chunk, grad_chunk, to_a = a[atoms], grad[atoms], torch.zeros_like(a[atoms])
-        da_chunk = torch.zeros_like(a_chunk) if tangent_a is None else tangent_a[atoms]
-        for terms, factors, collect in _terms(key, a.dtype, a.device):
-            values = [a_chunk.index_select(1, factor) for factor in factors]
-            d_values = [da_chunk.index_select(1, factor) for factor in factors]
+    out, to_a, to_coefficients = torch.zeros_like(grad), torch.zeros_like(a), torch.zeros_like(coefficients)
+    da = torch.zeros_like(a) if tangent_a is None else tangent_a
+    for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
+        for order in contraction_tables(key, a.dtype, a.device):
+            values = [a[atoms].index_select(1, factor) for factor in order.factors]
+            d_values = [da[atoms].index_select(1, factor) for factor in order.factors]
             others, d_others = _leave_one_out(values), _leave_one_out_tangents(values, d_values)
-            d_monomials = _inner(d_values, others)
-            grad_terms = collect.T @ grad_chunk
-            d_terms = coefficients[s, terms] * d_monomials
+            d_monomials = _inner(d_values, others)  # [N, T, K]
+            grad_terms = order.collect.T @ grad[atoms]
+            weights = coefficients[:, order.terms].index_select(0, species[atoms])
+            d_terms = weights * d_monomials
+            d_weights = None
             if tangent_coefficients is not None:
-                d_terms = d_terms.addcmul(tangent_coefficients[s, terms], values[0] * others[0])
-            out[atoms] += collect @ d_terms
-            out_coefficients[s, terms] += (grad_terms * d_monomials).sum(0)
-            for factor, other, d_other in zip(factors, others, d_others, strict=True):
-                change = coefficients[s, terms] * d_other
-                if tangent_coefficients is not None:
-                    change = change.addcmul(tangent_coefficients[s, terms], other)
-                to_a.index_add_(1, factor, grad_terms * change)
-        out_a[atoms] = to_a
-    return out, out_a, out_coefficients
+                d_weights = tangent_coefficients[:, order.terms].index_select(0, species[atoms])
+                d_terms = d_terms.addcmul(d_weights, values[0] * others[0])
+            out[atoms] += order.collect @ d_terms
+            to_coefficients[:, order.terms].index_add_(0, species[atoms], grad_terms * d_monomials)
+            weighted = grad_terms * weights
+            for factor, other, d_other in zip(order.factors, others, d_others, strict=True):
+                change = weighted * d_other
+                if d_weights is not None:
+                    change = change.addcmul(grad_terms * d_weights, other)
+                to_a[atoms].index_add_(1, factor, change)
+    return out, to_a, to_coefficients
 
 
 def _chunks(count: int, elements_each: int) -> Iterator[slice]:
@@ -206,56 +203,9 @@ def _chunks(count: int, elements_each: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _atoms_by_species(species: Tensor, elements_each: int) -> Iterator[tuple[Tensor, int]]:
-    """Indices of atoms of one species, in chunks, with the species."""
-    for s in torch.unique(species).tolist():
-        atoms = torch.nonzero(species == s).squeeze(1)
-        for part in _chunks(len(atoms), elements_each):
-            yield atoms[part], s
-
-
-def _apply(matrices: Tensor, features: Tensor) -> Tensor:
-    """Matrix of every edge times its features, [E, R, C] [E, C, K] → [E, R, K]; a sum of few outer products."""
-    if matrices.shape[2] == 1:
-        return matrices * features
-    return torch.bmm(matrices, features)
-
-
-def _matrix(structure: ConvolutionStructure, matrices: Tensor, path: Path) -> Tensor:
-    """Σ_{m₂} C Y of a path for every edge, [E, 2l_out+1, 2l_in+1]."""
-    return matrices[:, structure.columns(path)].reshape(-1, 2 * path.l_out + 1, 2 * path.l_in + 1)
-
-
-def _split(structure: ConvolutionStructure, out: Tensor, path: Path) -> Tensor:
-    """Rows of one path of the output, [E, 2l_out+1, K]."""
-    rows = structure.rows_out(path.l_out)
-    return out[:, rows.start + path.index_in_degree : rows.stop : len(structure.paths_to(path.l_out))]
-
-
-def _join(structure: ConvolutionStructure, messages: Sequence[Tensor]) -> Tensor:
-    """The output from the messages of all paths: the inverse of `_split`."""
-    blocks = [
-        torch.stack([messages[path.index] for path in structure.paths_to(degree)], dim=2).flatten(1, 2)
-        for degree in structure.degrees_out()
-    ]
-    return torch.cat(blocks, dim=1)
-
-
-@cache
-def _terms(key: str, dtype: torch.dtype, device: torch.device) -> list[tuple[slice, list[Tensor], Tensor]]:
-    """For every product: its range of terms, the component of each factor [ν][T], and the sums over terms [M, T]."""
-    structure = ContractionStructure.from_key(key)
-    found = []
-    start = 0
-    for product in structure.products:
-        count = len(product.outputs)
-        factors = [torch.as_tensor(column, device=device) for column in product.factors.T.copy()]
-        collect = torch.zeros(structure.dim_out, count, dtype=dtype, device=device)
-        rows = torch.as_tensor(product.outputs, device=device) + structure.row_out(product.degree)
-        collect[rows, torch.arange(count, device=device)] = 1.0
-        found.append((slice(start, start + count), factors, collect))
-        start += count
-    return found
+def _edge_chunks(structure: ConvolutionStructure, h: Tensor, y: Tensor) -> Iterator[slice]:
+    columns = len(structure.path_of_column())
+    return _chunks(y.shape[0], structure.dim_out * max(columns, h.shape[2]))
 
 
 def _product(values: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -86,31 +87,38 @@ class ConvolutionStructure:
         start = sum((2 * l + 1) * len(self.paths_to(l)) for l in self.degrees_out() if l < degree)
         return slice(start, start + (2 * degree + 1) * len(self.paths_to(degree)))
 
-    def rows_in(self, degree: int) -> slice:
-        """Rows of the sender's features that belong to a degree."""
-        start = sum(2 * l + 1 for l in self.degrees_in if l < degree)
-        return slice(start, start + 2 * degree + 1)
-
     @property
     def dim_out(self) -> int:
         """Number of rows of the output."""
         return sum(2 * path.l_out + 1 for path in self.paths)
 
-    def columns(self, path: Path) -> slice:
-        """Columns of the coupling matrix that belong to a path."""
-        sizes = [(2 * other.l_out + 1) * (2 * other.l_in + 1) for other in self.paths]
-        start = sum(sizes[: path.index])
-        return slice(start, start + sizes[path.index])
+    @property
+    def dim_in(self) -> int:
+        """Number of rows of the sender's features."""
+        return sum(2 * l + 1 for l in self.degrees_in)
+
+    def path_of_column(self) -> list[int]:
+        """Path of every column of the coupling, [C]; a column is a path with a component of the sender."""
+        return [path.index for path in self.paths for _ in range(2 * path.l_in + 1)]
+
+    def input_of_column(self) -> list[int]:
+        """Row of the sender's features of every column of the coupling, [C]."""
+        start = {l: sum(2 * other + 1 for other in self.degrees_in if other < l) for l in self.degrees_in}
+        return [start[path.l_in] + m for path in self.paths for m in range(2 * path.l_in + 1)]
 
     def coupling(self) -> NDArray[np.float64]:
-        """Matrix [(max_ell+1)², Σ_p (2l_out+1)(2l_in+1)] that turns harmonics into the matrices of all paths."""
-        columns = []
+        """Coefficients [(max_ell+1)², D_out, C]: component of the harmonics, row of the output, column."""
+        columns = self.path_of_column()
+        coefficients = np.zeros(((self.max_ell + 1) ** 2, self.dim_out, len(columns)))
         for path in self.paths:
-            block = np.zeros(((self.max_ell + 1) ** 2, 2 * path.l_out + 1, 2 * path.l_in + 1))
+            rows = self.rows_out(path.l_out)
+            rows = slice(rows.start + path.index_in_degree, rows.stop, len(self.paths_to(path.l_out)))
+            first = columns.index(path.index)
             harmonics = slice(path.l_sh**2, (path.l_sh + 1) ** 2)
-            block[harmonics] = clebsch_gordan(path.l_in, path.l_sh, path.l_out).transpose(1, 2, 0)
-            columns.append(block.reshape(block.shape[0], -1))
-        return np.concatenate(columns, axis=1)
+            coefficients[harmonics, rows, first : first + 2 * path.l_in + 1] = clebsch_gordan(
+                path.l_in, path.l_sh, path.l_out
+            ).transpose(1, 2, 0)
+        return coefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +191,67 @@ class ContractionStructure:
         )
 
 
+class ConvolutionTables(NamedTuple):
+    """A convolution's structure as tensors."""
+
+    coupling: Tensor
+    """[L, D_out · C], from harmonics to the matrix of every edge."""
+    path_of_column: Tensor
+    """int64 [C]."""
+    input_of_column: Tensor
+    """int64 [C]."""
+    num_columns: int
+    """C."""
+
+
 @cache
-def coupling_matrix(key: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`ConvolutionStructure.coupling` as a tensor."""
-    with torch.inference_mode(False):  # what is kept must serve training as well
-        return torch.as_tensor(ConvolutionStructure.from_key(key).coupling(), dtype=dtype, device=device)
+def convolution_tables(key: str, dtype: torch.dtype, device: torch.device) -> ConvolutionTables:
+    """The tables of a `ConvolutionStructure`, made once for each precision and device."""
+    structure = ConvolutionStructure.from_key(key)
+    coupling = torch.as_tensor(structure.coupling(), dtype=dtype, device=device)
+    return ConvolutionTables(
+        coupling=coupling.flatten(1),
+        path_of_column=torch.tensor(structure.path_of_column(), device=device),
+        input_of_column=torch.tensor(structure.input_of_column(), device=device),
+        num_columns=coupling.shape[2],
+    )
+
+
+class OrderTables(NamedTuple):
+    """The terms of one order of a contraction as tensors."""
+
+    terms: slice
+    """Their range among all terms."""
+    factors: list[Tensor]
+    """Component of every factor, [ν] of int64 [T]."""
+    collect: Tensor
+    """Sums over the terms of every output component, [M, T]."""
+
+
+@cache
+def contraction_tables(key: str, dtype: torch.dtype, device: torch.device) -> list[OrderTables]:
+    """The tables of a `ContractionStructure`, an entry per order, made once for each precision and device."""
+    structure = ContractionStructure.from_key(key)
+    tables = []
+    start = 0
+    for order in sorted({product.order for product in structure.products}):
+        products = [product for product in structure.products if product.order == order]
+        factors = np.concatenate([product.factors for product in products])
+        outputs = np.concatenate([product.outputs + structure.row_out(product.degree) for product in products])
+        collect = np.zeros((structure.dim_out, len(outputs)))
+        collect[outputs, np.arange(len(outputs))] = 1.0
+        tables.append(
+            OrderTables(
+                terms=slice(start, start + len(outputs)),
+                factors=[torch.as_tensor(column.copy(), device=device) for column in factors.T],
+                collect=torch.as_tensor(collect, dtype=dtype, device=device),
+            )
+        )
+        start += len(outputs)
+    return tables
 
 
 @cache
 def product_basis(key: str, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`ContractionStructure.basis` as a tensor."""
-    with torch.inference_mode(False):
-        return torch.as_tensor(ContractionStructure.from_key(key).basis(), dtype=dtype, device=device)
+    return torch.as_tensor(ContractionStructure.from_key(key).basis(), dtype=dtype, device=device)
