@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 
 from macekit.geometry.graph import Graph
+from macekit.model.activation import ACTIVATIONS
+from macekit.model.constants import Constants
 from macekit.model.linear import split_degrees
-from macekit.model.mlp import SILU_NORM
 
 
 class LinearReadout(nn.Module):
@@ -26,17 +27,19 @@ class LinearReadout(nn.Module):
 
 
 class ScalarMLP(nn.Module):
-    """Read-out of the last layer for scalars: linear, SiLU, linear, without biases."""
+    """Read-out of the last layer for scalars: linear, activation, linear, without biases."""
 
-    def __init__(self, channels: int, hidden: int, num_outputs: int, generator: Generator) -> None:
+    def __init__(
+        self, channels: int, hidden: int, num_outputs: int, generator: Generator, activation: str = "silu"
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.linear_1 = LinearReadout(channels, hidden, generator)
         self.linear_2 = LinearReadout(hidden, num_outputs, generator)
 
     def forward(self, scalars: Tensor) -> Tensor:
         """[N, K] → [N, T]."""
-        hidden = torch.nn.functional.silu(self.linear_1(scalars)) * SILU_NORM
-        return self.linear_2(hidden)  # type: ignore[no-any-return]
+        return self.linear_2(self.activation(self.linear_1(scalars)))  # type: ignore[no-any-return]
 
 
 class GatedVector(nn.Module):
@@ -63,18 +66,31 @@ class ScalarReadouts(nn.Module):
         hidden: Units of the MLP.
         num_outputs: T.
         generator: Source of the initial weights.
+        activation: Of the MLP.
+        reads: "all" layers, or the "last" alone.
     """
 
-    def __init__(self, num_layers: int, channels: int, hidden: int, num_outputs: int, generator: Generator) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        channels: int,
+        hidden: int,
+        num_outputs: int,
+        generator: Generator,
+        activation: str = "silu",
+        reads: str = "all",
+    ) -> None:
         super().__init__()
+        num_linear = num_layers - 1 if reads == "all" else 0
         self.readouts = nn.ModuleList(
-            [LinearReadout(channels, num_outputs, generator) for _ in range(num_layers - 1)]
-            + [ScalarMLP(channels, hidden, num_outputs, generator)]
+            [LinearReadout(channels, num_outputs, generator) for _ in range(num_linear)]
+            + [ScalarMLP(channels, hidden, num_outputs, generator, activation)]
         )
 
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
         """Read the scalars of every layer's features [N, D, K]."""
-        return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, per_layer, strict=True)])
+        read = per_layer[len(per_layer) - len(self.readouts) :]
+        return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, read, strict=True)])
 
 
 class VectorReadouts(nn.Module):
@@ -103,26 +119,6 @@ class VectorReadouts(nn.Module):
         ]
         read = [readout(blocks[int(i)][1]).squeeze(-1) for i, readout in self.linear.items()]
         return _total([*read, self.gated(blocks[-1][0].squeeze(1), blocks[-1][1])])
-
-
-class Constants(nn.Module):
-    """Float64 constants that follow the module between devices and keep their precision when it changes.
-
-    Args:
-        values: Nested lists of numbers.
-    """
-
-    value: Tensor
-
-    def __init__(self, values: Sequence[float] | Sequence[Sequence[float]]) -> None:
-        super().__init__()
-        self._values = values
-        self.register_buffer("value", torch.tensor(values, dtype=torch.float64), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Constants:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.value = torch.tensor(self._values, dtype=torch.float64, device=self.value.device)
-        return self
 
 
 class ScalarHead(nn.Module):

@@ -180,7 +180,7 @@ def test_tensors_beyond_their_data(content: bytes) -> None:
 
 def test_a_bomb_is_refused() -> None:
     bomb = archive(tensor((4,), (1,)), {"data/0": bytes(1 << 24)}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(ModelFileError, match="claims 16777|compressed"):
+    with pytest.raises(ModelFileError, match=r"claims 16777\d+ bytes"):
         read_archive(bomb)
 
 
