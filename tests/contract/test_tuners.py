@@ -61,7 +61,9 @@ def test_tuner_parameter_names() -> None:
     found = {name for name, _ in model.named_parameters() if is_tuner_parameter(name)}
     linears = {name.split(".lora.")[0] for name in found}
     assert linears == {
-        f"backbone.layers.{i}.{part}" for i in range(2) for part in ("interaction.linear_up", "interaction.linear", "product.linear")
+        f"backbone.layers.{i}.{part}"
+        for i in range(2)
+        for part in ("interaction.linear_up", "interaction.linear", "product.linear")
     }
 
 

@@ -25,7 +25,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_native(tiny_model(dtype=torch.float32), tmp_path_factory.mktemp("native") / "model", provenance={"a": 1})
+    return save_native(
+        tiny_model(dtype=torch.float32), tmp_path_factory.mktemp("native") / "model", provenance={"a": 1}
+    )
 
 
 @pytest.fixture
@@ -108,9 +110,7 @@ NAME = "backbone.layers.0.product.weights"
     ],
     ids=["missing", "extra", "dtype", "shape", "empty"],
 )
-def test_forged_tensors(
-    model: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], match: str
-) -> None:
+def test_forged_tensors(model: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], match: str) -> None:
     forge(model, tensors=change(load((model / WEIGHTS).read_bytes())))
     refused(model, WEIGHTS, match)
 
