@@ -70,14 +70,14 @@ def errors(model: macekit.TrainedModel, file: Path) -> dict[str, float]:
     }
 
 
-def table() -> str:
+def table(results: Path) -> str:
     """Both packages as rows of Markdown, mean and spread over seeds."""
     lines = [
         "| | seeds | energy RMSE (meV/atom) | about its mean | force RMSE (meV/Å) |",
         "|---|---|---|---|---|",
     ]
     keys = ("energy_rmse_meV_per_atom", "energy_rmse_about_mean_meV_per_atom", "force_rmse_meV_per_A")
-    for name, file in (("macekit", RESULTS), ("mace-torch 0.3.16", PEER_RESULTS)):
+    for name, file in (("macekit", results), ("mace-torch 0.3.16", PEER_RESULTS)):
         seeds = json.loads(file.read_text())["seeds"] if file.exists() else {}
         tests = [seed["test_MD_best"] for seed in seeds.values()]
         cells = [spread([test[key] for test in tests if key in test]) for key in keys]
@@ -113,7 +113,7 @@ def main() -> None:
             results["versions"] = {"macekit": macekit.__version__, "torch": torch.__version__}
             results["python"], results["threads"] = platform.python_version(), torch.get_num_threads()
             options.results.write_text(json.dumps(results, indent=2) + "\n")
-    print(table())
+    print(table(options.results))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import structures as named
 import torch
-from contract.subject import Subject, assert_same_bits
-from models import Combination, perturb_tuner, tiny_model
 
+import structures as named
+from contract.subject import Subject, assert_same_bits
 from macekit.model.groups import decayed_parameters
 from macekit.model.tuners import is_tuner_parameter
+from models import Combination, perturb_tuner, tiny_model
 
 
 def check_identity(tuned: Subject, base: Subject) -> None:
