@@ -60,8 +60,8 @@ def config_page() -> str:
     lines = [
         "# Configuration", "", NOTE, "",
         "A run file has four sections: `model`, `data`, `training` and `run`. Unknown fields are errors. "
-        "Relative paths of data are relative to the folder of the run file. Overrides on the command line name fields by their "
-        "dotted path: `training.optimizer.config.lr=0.001`.", "",
+        "Relative paths of data are relative to the folder of the run file. Overrides on the command line name "
+        "fields by their dotted path: `training.optimizer.config.lr=0.001`.", "",
         "## The four models", "",
         "| `model.name` | sets |", "|---|---|",
     ]  # fmt: skip
@@ -69,8 +69,8 @@ def config_page() -> str:
         lines.append(f"| `{name}` | {', '.join(f'`{key}: {value}`' for key, value in deltas.items()) or 'nothing'} |")
     for path, kind in sections(TrainingRun):
         lines += ["", f"## {TITLES.get(path, path)}", "", first_sentence(kind.__doc__), "", *field_table(kind)]
-    lines += ["", "## Facts", "", f"{first_sentence(DatasetFacts.__doc__)} Measured from the training structures, kept in `config.json`, "
-              "and given by you only to `build_model`.", "", *field_table(DatasetFacts)]  # fmt: skip
+    facts = "Measured from the training structures, kept in `config.json`, and given by you only to `build_model`."
+    lines += ["", "## Facts", "", f"{first_sentence(DatasetFacts.__doc__)} {facts}", "", *field_table(DatasetFacts)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import structures as named
 import torch
-from contract.subject import PER_ATOM, RANKS, Outputs, Subject, assert_same_bits
-from structures import CUTOFF
-from tolerances import Tolerance, assert_close
 from torch import Tensor
 
+import structures as named
+from contract.subject import PER_ATOM, RANKS, Outputs, Subject, assert_same_bits
 from macekit.data import Structure
 from macekit.geometry.graph import Graph
+from structures import CUTOFF
+from tolerances import Tolerance, assert_close
 
 
 def orthogonal(seed: int, *, improper: bool = False) -> Tensor:
@@ -219,7 +219,9 @@ def check_receptive_field(subject: Subject) -> None:
     line = np.arange(layers + 3)[:, None] * np.array([spacing, 0.0, 0.0])
     near, far = line.copy(), line.copy()
     far[-1, 1] += 0.4
-    outputs = [subject(subject.graph(named.structure([8] * len(line), x)))["y_graph_scalars::nodes"] for x in (near, far)]
+    outputs = [
+        subject(subject.graph(named.structure([8] * len(line), x)))["y_graph_scalars::nodes"] for x in (near, far)
+    ]
     same = (outputs[0] == outputs[1]).all(dim=1)
     assert bool(same[:2].all()), "an atom beyond the receptive field changes an energy"
     assert not bool(same[-2]), "the neighbour of the moved atom does not see it"

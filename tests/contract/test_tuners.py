@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import structures as named
 import torch
-from contract.subject import Subject, assert_same_bits
-from models import Combination, perturb_tuner, tiny_model
 
+import structures as named
+from contract.subject import Subject, assert_same_bits
 from macekit.model.groups import decayed_parameters
 from macekit.model.tuners import is_tuner_parameter
+from models import Combination, perturb_tuner, tiny_model
 
 
 def check_identity(tuned: Subject, base: Subject) -> None:
@@ -61,7 +61,9 @@ def test_tuner_parameter_names() -> None:
     found = {name for name, _ in model.named_parameters() if is_tuner_parameter(name)}
     linears = {name.split(".lora.")[0] for name in found}
     assert linears == {
-        f"backbone.layers.{i}.{part}" for i in range(2) for part in ("interaction.linear_up", "interaction.linear", "product.linear")
+        f"backbone.layers.{i}.{part}"
+        for i in range(2)
+        for part in ("interaction.linear_up", "interaction.linear", "product.linear")
     }
 
 

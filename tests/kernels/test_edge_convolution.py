@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from kernels.arguments import requiring, strided
-from oracles import e3nn_o3
-from tolerances import Tolerance, assert_close
 from torch import Tensor
 
+from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
 from macekit.kernels import ops, reference
-from macekit.kernels.structure import ConvolutionStructure, coupling_matrix
+from macekit.kernels.structure import ConvolutionStructure, convolution_tables
+from oracles import e3nn_o3
+from tolerances import Tolerance, assert_close
 
 CASES = {"first": ((0,), 3), "second": ((0, 1), 2), "two": ((0, 1, 2), 2), "scalars": ((0, 1), 0)}
 SIZES = {"many": (5, 9), "one": (2, 1), "none": (3, 0), "empty": (0, 0)}
@@ -23,7 +23,9 @@ CHANNELS = 3
 
 @pytest.fixture
 def arguments(normal: Callable[..., Tensor], whole: Callable[[int, int], Tensor]) -> Callable[..., tuple[Any, ...]]:
-    def make(degrees: tuple[int, ...], max_ell: int, atoms: int, edges: int, channels: int = CHANNELS) -> tuple[Any, ...]:
+    def make(
+        degrees: tuple[int, ...], max_ell: int, atoms: int, edges: int, channels: int = CHANNELS
+    ) -> tuple[Any, ...]:
         key = ConvolutionStructure.key(degrees, max_ell)
         structure = ConvolutionStructure.from_key(key)
         return (
@@ -41,7 +43,7 @@ def arguments(normal: Callable[..., Tensor], whole: Callable[[int, int], Tensor]
 def dense(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
     """Edge by edge and path by path, with e3nn's 3j symbols."""
     o3 = e3nn_o3()
-    degrees = [int(l) for l in key.split("|")[0].split(".")]
+    degrees = [int(l) for l in key.split("|", maxsplit=1)[0].split(".")]
     max_ell = int(key.split("|")[1])
     couplings = [
         (l1, l2, l3)
@@ -222,7 +224,7 @@ def test_structure() -> None:
 
 
 def test_tables_made_in_inference_mode_serve_training(arguments: Callable[..., tuple[Any, ...]]) -> None:
-    coupling_matrix.cache_clear()
+    convolution_tables.cache_clear()
     given = arguments(*CASES["second"], 4, 7)
     with torch.inference_mode():
         ops.edge_convolution(*given)

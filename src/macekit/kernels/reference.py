@@ -66,7 +66,7 @@ def edge_convolution_backward(
     """Gradients ([N, D_in, K], [E, L], [E, P, K]) of ⟨grad, A⟩ with respect to h, y and radial."""
     structure, tables = ConvolutionStructure.from_key(key), convolution_tables(key, y.dtype, y.device)
     h_columns = h.index_select(1, tables.input_of_column)  # [N, C, K]
-    to_h, to_y, to_radial = torch.zeros_like(h_columns), torch.empty_like(y), torch.zeros_like(radial)
+    to_h, to_y, to_radial = torch.zeros_like(h_columns), y.new_empty(y.shape), radial.new_zeros(radial.shape)
     for edges in _edge_chunks(structure, h, y):
         inputs = h_columns.index_select(0, sender[edges])
         weights = radial[edges].index_select(1, tables.path_of_column)
@@ -76,7 +76,7 @@ def edge_convolution_backward(
         to_y[edges] = torch.bmm(grad_edges, (weights * inputs).mT).flatten(1) @ tables.coupling.T
         to_radial[edges] = to_radial[edges].index_add(1, tables.path_of_column, pulled * inputs)
         to_h.index_add_(0, sender[edges], pulled * weights)
-    return torch.zeros_like(h).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
+    return h.new_zeros(h.shape).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
 
 
 def edge_convolution_backward2(
@@ -95,10 +95,10 @@ def edge_convolution_backward2(
     structure, tables = ConvolutionStructure.from_key(key), convolution_tables(key, y.dtype, y.device)
     shape = (-1, structure.dim_out, tables.num_columns)
     h_columns = h.index_select(1, tables.input_of_column)  # [N, C, K]
-    dh_columns = torch.zeros_like(h) if tangent_h is None else tangent_h
+    dh_columns = h.new_zeros(h.shape) if tangent_h is None else tangent_h
     dh_columns = dh_columns.index_select(1, tables.input_of_column)
-    out, to_h = torch.zeros_like(grad), torch.zeros_like(h_columns)
-    to_y, to_radial = torch.empty_like(y), torch.zeros_like(radial)
+    out, to_h = grad.new_zeros(grad.shape), torch.zeros_like(h_columns)
+    to_y, to_radial = y.new_empty(y.shape), radial.new_zeros(radial.shape)
     for edges in _edge_chunks(structure, h, y):
         inputs, d_inputs = h_columns.index_select(0, sender[edges]), dh_columns.index_select(0, sender[edges])
         weights = radial[edges].index_select(1, tables.path_of_column)
@@ -121,7 +121,7 @@ def edge_convolution_backward2(
         out.index_add_(0, receiver[edges], message)
         to_radial[edges] = to_radial[edges].index_add(1, tables.path_of_column, for_radial)
         to_y[edges] = torch.bmm(grad_edges, moved.mT).flatten(1) @ tables.coupling.T
-    return out, torch.zeros_like(h).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
+    return out, h.new_zeros(h.shape).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
 
 
 def symmetric_contraction(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> Tensor:
@@ -148,7 +148,7 @@ def symmetric_contraction_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients ([N, D, K], [S, T, K]) of ⟨grad, B⟩ with respect to a and the coefficients."""
     structure = ContractionStructure.from_key(key)
-    to_a, to_coefficients = torch.zeros_like(a), torch.zeros_like(coefficients)
+    to_a, to_coefficients = a.new_zeros(a.shape), coefficients.new_zeros(coefficients.shape)
     for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
         for order in contraction_tables(key, a.dtype, a.device):
             values = [a[atoms].index_select(1, factor) for factor in order.factors]
@@ -172,8 +172,12 @@ def symmetric_contraction_backward2(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ⟨a', ∂S/∂a⟩ + ⟨c', ∂S/∂c⟩ by grad, a and the coefficients; a tangent of None is zero."""
     structure = ContractionStructure.from_key(key)
-    out, to_a, to_coefficients = torch.zeros_like(grad), torch.zeros_like(a), torch.zeros_like(coefficients)
-    da = torch.zeros_like(a) if tangent_a is None else tangent_a
+    out, to_a, to_coefficients = (
+        grad.new_zeros(grad.shape),
+        a.new_zeros(a.shape),
+        coefficients.new_zeros(coefficients.shape),
+    )
+    da = a.new_zeros(a.shape) if tangent_a is None else tangent_a
     for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
         for order in contraction_tables(key, a.dtype, a.device):
             values = [a[atoms].index_select(1, factor) for factor in order.factors]

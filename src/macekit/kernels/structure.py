@@ -254,4 +254,5 @@ def contraction_tables(key: str, dtype: torch.dtype, device: torch.device) -> li
 @cache
 def product_basis(key: str, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`ContractionStructure.basis` as a tensor."""
-    return torch.as_tensor(ContractionStructure.from_key(key).basis(), dtype=dtype, device=device)
+    with torch.inference_mode(False):  # it is kept, and must serve training as well
+        return torch.as_tensor(ContractionStructure.from_key(key).basis(), dtype=dtype, device=device)
