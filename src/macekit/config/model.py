@@ -110,6 +110,9 @@ class ModelConfig(Config):
     radial_constants: dict[str, list[float]] = Field(default_factory=dict)
     """Constants of basis, transform and repulsion where they are not the usual ones, as in imported models: bessel,
     gaussian, agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights, zbl_factor (extension)."""
+    coupling_rounding: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Imported models only: number of functions in each layer that hold the rounding of the couplings of a float32
+    file, so that predictions are those of the file to all digits (extension)."""
     mlp_activation: Literal["silu", "tanh", "abs", "none"] = "silu"
     """Activation of the output MLP (extension)."""
     read_layers: Literal["all", "last"] = "all"
@@ -145,6 +148,15 @@ class ModelConfig(Config):
         if unknown := sorted(value.keys() - RADIAL_CONSTANTS):
             raise ValueError(f"unknown {', '.join(unknown)}; known: {', '.join(sorted(RADIAL_CONSTANTS))}")
         return value
+
+    @model_validator(mode="after")
+    def _one_rounding_per_layer(self) -> Self:
+        if len(self.coupling_rounding) not in (0, self.num_interactions):
+            raise ValueError(
+                f"coupling_rounding: {len(self.coupling_rounding)} values given, expected one for each of the "
+                f"{self.num_interactions} interactions"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

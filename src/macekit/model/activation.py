@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from macekit.model.mlp import SILU_NORM
+
 
 class Activation(NamedTuple):
     """A function and its normalisation."""
@@ -27,7 +29,7 @@ def _identity(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS = {
-    "silu": Activation(torch.nn.functional.silu, 1.6765324703310912),
+    "silu": Activation(torch.nn.functional.silu, SILU_NORM),
     "tanh": Activation(torch.tanh, 1.5925374197228313),
     "sigmoid": Activation(torch.sigmoid, 1.8462285453386051),
     "abs": Activation(torch.abs, 1.0),

@@ -61,6 +61,7 @@ class Backbone(nn.Module):
         radial_widths = [config.num_bessel + facts.num_edge_features, *config.radial_mlp]
         self.layers, self.tuners = nn.ModuleList(), nn.ModuleList()
         degrees_in: tuple[int, ...] = (0,)
+        rounding = config.coupling_rounding or [0] * config.num_interactions
         for i in range(config.num_interactions):
             kind = INTERACTIONS[config.interaction if i > 0 else config.interaction_first]
             width, sent = _edge_irreps(config, is_first=i == 0)
@@ -78,7 +79,13 @@ class Backbone(nn.Module):
                 sent,
             )
             product = ProductBasis(
-                config.max_ell, degrees_out, config.correlation, self.channels, num_node_features, generator
+                config.max_ell,
+                degrees_out,
+                config.correlation,
+                self.channels,
+                num_node_features,
+                generator,
+                rounding[i],
             )
             self.layers.append(Layer(interaction, product, num_node_features, kind.has_residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))

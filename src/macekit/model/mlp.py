@@ -9,7 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
-from macekit.model.activation import ACTIVATIONS
+SILU_NORM = 1.6765324703310907
+"""1/√E[SiLU(z)²] for standard normal z: activations of normalised input have unit second moment, as in e3nn."""
 
 
 class RadialMLP(nn.Module):
@@ -29,9 +30,9 @@ class RadialMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [E, inputs] to [E, outputs]."""
-        last, silu = len(self.weights) - 1, ACTIVATIONS["silu"]
+        last = len(self.weights) - 1
         for layer, weight in enumerate(self.weights):
             x = x @ (weight / math.sqrt(weight.shape[0]))
             if layer < last:
-                x = silu(x)
+                x = torch.nn.functional.silu(x) * SILU_NORM
         return x

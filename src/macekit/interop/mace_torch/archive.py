@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macekit.errors import ModelFileError
-from macekit.interop.mace_torch.pickled import Builder, Global, read_pickle
+from macekit.interop.mace_torch.pickled import Builder, read_pickle
+from macekit.interop.mace_torch.records import Global
 
 Array = NDArray[Any]
 

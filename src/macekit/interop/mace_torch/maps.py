@@ -9,7 +9,7 @@ import numpy as np
 
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
-from macekit.interop.mace_torch.pickled import Record
+from macekit.interop.mace_torch.records import Record
 from macekit.interop.mace_torch.tree import Array, Module, function_name
 from macekit.o3 import wigner_3j
 
@@ -125,7 +125,7 @@ def radial_layers(network: Module) -> list[Layer]:
     """Layers of an `e3nn.nn.FullyConnectedNet`."""
     if network.class_name != "FullyConnectedNet":
         raise ModelFileError(f"{network.path}: {network.class_name} is not read in this place")
-    layers = []
+    layers: list[Layer] = []
     while network.has(f"layer{len(layers)}"):
         layer = network.child(f"layer{len(layers)}")
         variance_in, variance_out = layer.number("var_in", 1.0), layer.number("var_out", 1.0)

@@ -10,57 +10,16 @@ from __future__ import annotations
 import pickletools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from macekit.errors import ModelFileError
+from macekit.interop.mace_torch.records import Global, Record, is_inert_name
 
 Builder = Callable[..., Any]
 
-INERT_PACKAGES = ("mace.", "e3nn.", "opt_einsum_fx.", "torch.nn.", "torch.fx.", "__torch__.", "cuequivariance",
-                  "openequivariance.")  # fmt: skip
-"""Packages whose classes and functions may be named; nothing of them is imported."""
-INERT_NAMES = frozenset(
-    {"torch._C._VariableFunctionsClass", "torch._C._VariableFunctions", "torch.device", "torch.memory_format"}
-    | {f"torch.{name}" for name in ("tanh", "abs", "sigmoid", "relu", "strided", "bool", "uint8", "int8", "int16")}
-    | {f"torch.{name}" for name in ("int32", "int64", "float16", "bfloat16", "float32", "float64")}
-    | {f"torch.{name}Storage" for name in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char")}
-    | {f"torch.{name}Storage" for name in ("Byte", "Bool")}
-)
-"""Other names that may occur; they are not called either."""
-_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _FUNCTIONS = re.compile(r"[a-z]\w*")
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _LARGEST = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A class or function that a pickle names."""
-
-    name: str
-    """Module and name, dotted."""
-
-
-@dataclass(eq=False, slots=True)
-class Record:
-    """An object of a foreign class, or the result of a foreign function: what was given for it, and nothing run."""
-
-    kind: str
-    """Dotted name of the class or function."""
-    args: tuple[Any, ...] = ()
-    """Arguments it was to be made with."""
-    state: Any = None
-    """State it was to be given."""
-    elements: list[Any] = field(default_factory=list)
-    """What was appended to it."""
-    entries: dict[Any, Any] = field(default_factory=dict)
-    """Items that were set in it."""
-
-    @property
-    def class_name(self) -> str:
-        """The kind without its module."""
-        return self.kind.rpartition(".")[2]
 
 
 def read_pickle(
@@ -144,10 +103,8 @@ class _Machine:
     def name(self, module: str, name: str) -> Global:
         module = _PYTHON_2.get(module, module)
         dotted = f"{module}.{name}"
-        if not _NAME.fullmatch(dotted):
-            raise self.refusal(f"the name {dotted[:200]!r}")
-        if not (dotted in self.builders or dotted in INERT_NAMES or dotted.startswith(INERT_PACKAGES)):
-            raise self.refusal(dotted)
+        if dotted not in self.builders and not is_inert_name(dotted):
+            raise self.refusal(dotted[:200])
         return Global(dotted)
 
     def get_global(self, argument: str) -> None:
@@ -338,4 +295,4 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
 }
 
-__all__ = ["Builder", "Global", "Record", "read_pickle"]
+__all__ = ["Builder", "read_pickle"]

@@ -7,14 +7,30 @@ weights of this basis exactly, whatever the phases and the order of paths in the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.tree import Array
 from macekit.o3 import SymmetricProduct
 
+Integers = NDArray[np.int64]
 
-def project_paths(tensor: Array, product: SymmetricProduct, num_components: int, tolerance: float, where: str) -> Array:
+
+class Projection(NamedTuple):
+    """Paths of a coupling tensor as members of the basis, and what is left."""
+
+    members: Array
+    """[paths, F]."""
+    rounding: Array
+    """Coefficients [T, paths] of the basis's terms that the members do not account for."""
+
+
+def project_paths(
+    tensor: Array, product: SymmetricProduct, num_components: int, tolerance: float, where: str
+) -> Projection:
     """Matrix from paths of a coupling tensor to members of the basis.
 
     Args:
@@ -23,9 +39,6 @@ def project_paths(tensor: Array, product: SymmetricProduct, num_components: int,
         num_components: D.
         tolerance: Largest part of a path outside the basis, relative to the largest coefficient.
         where: For messages.
-
-    Returns:
-        [paths, F].
 
     Raises:
         ModelFileError: If the tensor has another shape, or a path is not in the span of the basis.
@@ -52,10 +65,11 @@ def project_paths(tensor: Array, product: SymmetricProduct, num_components: int,
             f"{where}: its coupling of order {order} to degree {product.degree} is not a symmetric product of "
             f"natural parity: relative residual {residual / largest:.1e}, allowed {tolerance:.0e}"
         )
-    return np.asarray(solution.T)
+    left = (theirs - basis @ solution)[np.searchsorted(everything, ours)]
+    return Projection(np.asarray(solution.T, dtype=np.float64), np.asarray(left, dtype=np.float64))
 
 
-def _polynomials(tensor: Array, num_components: int) -> tuple[Array, Array]:
+def _polynomials(tensor: Array, num_components: int) -> tuple[Integers, Array]:
     """Codes [U] of the monomials of a tensor [2L+1, D, ..., D, paths] and their coefficients [U, paths]."""
     positions = np.nonzero(np.any(tensor != 0.0, axis=-1))
     values = tensor[positions]
@@ -66,7 +80,7 @@ def _polynomials(tensor: Array, num_components: int) -> tuple[Array, Array]:
     return codes, coefficients
 
 
-def _codes(outputs: np.ndarray, factors: np.ndarray, num_components: int) -> Array:
+def _codes(outputs: Integers, factors: Integers, num_components: int) -> Integers:
     """One number for an output component and its ascending factors."""
     code = np.asarray(outputs, dtype=np.int64)
     for column in np.asarray(factors, dtype=np.int64).T:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macekit.errors import ModelFileError
-from macekit.interop.mace_torch.pickled import Global, Record
+from macekit.interop.mace_torch.records import Global, Record
 from macekit.o3 import Irrep, Irreps
 
 Array = NDArray[np.float64]

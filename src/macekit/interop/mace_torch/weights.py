@@ -1,0 +1,212 @@
+"""Weights of a mace-torch model as weights of ours, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+
+from macekit.errors import ModelFileError
+from macekit.interop.mace_torch.description import Description
+from macekit.interop.mace_torch.maps import (
+    Coupling,
+    activation,
+    by_degree,
+    couplings,
+    element_matrices,
+    linear_blocks,
+    radial_layers,
+)
+from macekit.interop.mace_torch.projection import project_paths
+from macekit.interop.mace_torch.tree import Array, Module
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
+from macekit.model.activation import ACTIVATIONS
+
+Weights = dict[str, Array]
+TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
+"""Largest relative residual of the coupling tensors: those of a float32 file are rounded to float32."""
+NO_ROUNDING = 1e-12
+"""Relative size of residuals that are those of float64."""
+
+
+class WeightReader:
+    """Reads the weights of one model for chosen elements and one head.
+
+    Args:
+        model: The model.
+        description: What it is.
+        rows: Positions of the chosen elements in the file, in ascending order of atomic number.
+        head: Position of the head.
+    """
+
+    def __init__(self, model: Module, description: Description, rows: Sequence[int], head: int) -> None:
+        self.model, self.description = model, description
+        self.rows, self.head = list(rows), head
+        self.tolerance = TOLERANCES.get(description.dtype, 2e-6)
+        self.radial_scale = self._radial_scale()
+
+    def read(self) -> Weights:
+        """All weights, by the names of our parameters, float64."""
+        weights = {"backbone.embedding": self._embedding()}
+        interactions, products = self.model.children("interactions"), self.model.children("products")
+        for i, (interaction, product) in enumerate(zip(interactions, products, strict=True)):
+            found = self._interaction(interaction) | self._product(product, is_last=i == len(products) - 1)
+            if product.get("use_sc", False) and self.description.interactions[i].endswith("residual"):
+                found |= self._residual(interaction, is_last=i == len(products) - 1)
+            weights |= {f"backbone.layers.{i}.{name}": value for name, value in found.items()}
+        return weights | {f"heads.graph_scalars.readouts.readouts.{k}": v for k, v in self._readouts().items()}
+
+    def _embedding(self) -> Array:
+        (matrix,) = by_degree(linear_blocks(self.model.child("node_embedding").child("linear"))).values()
+        return matrix[self.rows] * sqrt(len(self.rows))
+
+    def _radial_scale(self) -> float:
+        """The file's basis functions in units of ours; Bessel functions have a stored prefactor."""
+        basis = self.model.child("radial_embedding").child("bessel_fn")
+        if self.description.radial_basis != "bessel":
+            return 1.0
+        return basis.number("prefactor") / sqrt(2.0 / self.description.cutoff)
+
+    def _interaction(self, block: Module) -> Weights:
+        paths = couplings(block.child("conv_tp"), self.tolerance)
+        degrees_in = tuple(sorted({path.degrees[0] for path in paths}))
+        structure = ConvolutionStructure.from_key(ConvolutionStructure.key(degrees_in, self.description.max_ell))
+        by_path = {path.degrees: (number, path) for number, path in enumerate(paths)}
+        try:
+            ordered = [by_path[path.l_in, path.l_sh, path.l_out] for path in structure.paths]
+        except KeyError as missing:
+            raise ModelFileError(f"{block.path}: the path {missing} is missing in the convolution") from None
+        if len(by_path) != len(paths) or len(paths) != len(ordered):
+            raise ModelFileError(f"{block.path}: the convolution has paths that cannot be represented")
+        weights = {
+            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0])
+            for l, matrix in by_degree(linear_blocks(block.child("linear_up"))).items()
+            if l in degrees_in
+        }
+        weights |= self._radial(block.child("conv_tp_weights"), ordered)
+        weights |= self._linear(block, [path for _, path in ordered])
+        if block.has("density_fn"):
+            (layer,) = radial_layers(block.child("density_fn"))
+            weights["normalisation.weight"] = layer.matrix * (sqrt(layer.matrix.shape[0]) * self.radial_scale)
+        if not self.description_is_residual(block):
+            matrices = element_matrices(block.child("skip_tp"))
+            weights |= {f"mix.weights.{l}": self._of_elements(matrix) for l, matrix in matrices.items()}
+        return {f"interaction.{name}": value for name, value in weights.items()}
+
+    @staticmethod
+    def description_is_residual(block: Module) -> bool:
+        """Whether a block carries the features of the element on."""
+        return "Residual" in block.class_name
+
+    def _radial(self, network: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+        """The radial MLP; couplings' factors and the order of the paths go into its last layer."""
+        weights, carried = {}, self.radial_scale
+        layers = radial_layers(network)
+        for number, layer in enumerate(layers):
+            matrix = layer.matrix * carried
+            if number == len(layers) - 1:
+                columns = matrix.reshape(matrix.shape[0], len(ordered), -1)
+                columns = np.stack([columns[:, position] * path.factor for position, path in ordered], axis=1)
+                matrix = columns.reshape(matrix.shape[0], -1)
+            weights[f"radial.weights.{number}"] = matrix * sqrt(matrix.shape[0])
+            carried = (layer.factor or 1.0) / ACTIVATIONS["silu"].norm
+        return weights
+
+    def _linear(self, block: Module, ordered: Sequence[Coupling]) -> Weights:
+        """The map after the messages; inputs in our order of the paths."""
+        matrices = by_degree(linear_blocks(block.child("linear")))
+        average = self.description.avg_num_neighbours / block.number("avg_num_neighbors")
+        weights = {}
+        for l, matrix in matrices.items():
+            positions = [path.position_out for path in ordered if path.degrees[2] == l]
+            rows = matrix.reshape(len(positions), -1, matrix.shape[1])[np.argsort(np.argsort(positions))]
+            scaled = rows.reshape(matrix.shape) * sqrt(matrix.shape[0])
+            weights[f"linear.weights.{l}"] = scaled if block.has("density_fn") else scaled * average
+        return weights
+
+    def _product(self, block: Module, is_last: bool) -> Weights:
+        contraction = block.child("symmetric_contractions")
+        irreps = contraction.irreps("irreps_out")
+        modules = {irrep.l: m for (_, irrep), m in zip(irreps, contraction.children("contractions"), strict=True)}
+        degrees = tuple(sorted(l for l in modules if l == 0 or not is_last))
+        max_ell = self.description.max_ell
+        key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation))
+        products = ContractionStructure.from_key(key).products  # by order, then degree
+        parts, bases, extra = [], [], []
+        for symmetric in products:
+            weight = self._coupling_weights(modules[symmetric.degree], symmetric.order)  # [S, paths, K]
+            tensor = modules[symmetric.degree].tensor(f"U_matrix_{symmetric.order}") if weight is not None else None
+            if weight is None or tensor is None:
+                parts.append(np.zeros((len(self.rows), symmetric.num_functions, self.description.channels)))
+                bases.append(np.zeros((len(symmetric.outputs), 0)))
+                continue
+            where = modules[symmetric.degree].path
+            found = project_paths(tensor, symmetric, (max_ell + 1) ** 2, self.tolerance, where)
+            parts.append(np.einsum("pf,zpk->zfk", found.members, weight))
+            rounded = np.abs(found.rounding).max(axis=0, initial=0.0) > NO_ROUNDING * np.abs(tensor).max()
+            bases.append(found.rounding[:, rounded])
+            extra.append(weight[:, rounded])
+        matrices = by_degree(linear_blocks(block.child("linear")))
+        weights = {f"product.linear.weights.{l}": matrices[l] * sqrt(len(matrices[l])) for l in degrees}
+        weights["product.weights"] = np.concatenate(parts, axis=1)
+        if any(basis.shape[1] for basis in bases):
+            weights["product.rounding_basis"] = _block_diagonal(bases)
+            weights["product.rounding_weights"] = np.concatenate(extra, axis=1)
+        return weights
+
+    def _coupling_weights(self, contraction: Module, order: int) -> Array | None:
+        """Weights [S, paths, K] of the chosen elements at one order; None above the highest of this layer."""
+        stored = [*reversed(contraction.tensors("weights")), contraction.tensor("weights_max")]
+        if order > len(stored):
+            return None
+        weight = stored[order - 1]  # [S, paths, K], or [1, paths, K] for all elements
+        if weight.shape[0] == 1:
+            return np.broadcast_to(weight, (len(self.rows), *weight.shape[1:]))
+        return weight[self.rows]
+
+    def _residual(self, block: Module, is_last: bool) -> Weights:
+        matrices = element_matrices(block.child("skip_tp"))
+        return {
+            f"residual.weights.{l}": self._of_elements(matrix)
+            for l, matrix in matrices.items()
+            if l == 0 or not is_last
+        }
+
+    def _of_elements(self, matrices: Array) -> Array:
+        """Matrices [S, K, K] of the chosen elements in our normalisation."""
+        return matrices[self.rows] * sqrt(len(self.rows) * matrices.shape[1])
+
+    def _readouts(self) -> Weights:
+        weights: Weights = {}
+        readouts = self.model.children("readouts")
+        for number, readout in enumerate(readouts):
+            if readout.class_name == "NonLinearReadoutBlock":
+                weights |= {f"{number}.{name}": value for name, value in self._mlp(readout).items()}
+                continue
+            matrix = by_degree(linear_blocks(readout.child("linear")))[0][:, [self.head]]
+            matrix = matrix * sqrt(matrix.shape[0])
+            if number == len(readouts) - 1:
+                weights |= {f"{number}.linear_1.weight": matrix, f"{number}.linear_2.weight": np.ones((1, 1))}
+            else:
+                weights[f"{number}.weight"] = matrix
+        return weights
+
+    def _mlp(self, readout: Module) -> Weights:
+        """The hidden units and the output of one head; those of other heads are masked in the file."""
+        first, second = (by_degree(linear_blocks(readout.child(f"linear_{n}")))[0] for n in (1, 2))
+        width = self.description.mlp_channels
+        units = slice(self.head * width, (self.head + 1) * width)
+        function = readout.child("non_linearity").state["_modules"]["acts"].state["_modules"].get("0")
+        name, factor = activation(function, readout.path)
+        first, second = first[:, units], second[units][:, [self.head]] * (factor / ACTIVATIONS[name].norm)
+        return {"linear_1.weight": first * sqrt(first.shape[0]), "linear_2.weight": second * sqrt(width)}
+
+
+def _block_diagonal(blocks: Sequence[Array]) -> Array:
+    matrix = np.zeros((sum(block.shape[0] for block in blocks), sum(block.shape[1] for block in blocks)))
+    row = column = 0
+    for block in blocks:
+        matrix[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return matrix
