@@ -83,6 +83,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "late_cutoff": {"apply_cutoff": False, "interaction_cls_first": "density", "interaction_cls": "density_residual"},
     "edge_irreps": {"edge_irreps": "3x0e+3x1o", "hidden_irreps": "4x0e+4x1o+4x2e", "use_edge_irreps_first": True},
     "keep_last": {"keep_last_layer_irreps": True},
+    "nonlinear": {
+        "interaction_cls_first": "nonlinear",
+        "interaction_cls": "nonlinear",
+        "apply_cutoff": False,
+        "hidden_irreps": "4x0e+4x1o+4x2e",
+        "edge_irreps": "3x0e+3x1o",
+    },
+    "nonlinear_early_cutoff": {"interaction_cls_first": "density", "interaction_cls": "nonlinear"},
     "float32": {"dtype": torch.float32, "correlation": 3},
 }
 
@@ -113,7 +121,12 @@ def build(options: dict[str, Any]) -> torch.nn.Module:
     values["use_reduced_cg"] = False
     if kind == "MACE":
         del values["atomic_inter_scale"], values["atomic_inter_shift"]
-    return getattr(modules, kind)(**values)
+    model = getattr(modules, kind)(**values)
+    with torch.no_grad():  # nothing stays at a start value that would hide it, such as 0 or 1
+        for name, parameter in model.named_parameters():
+            if "_embedding.weight" in name or bool((parameter == parameter.flatten()[0]).all()):
+                parameter.add_(0.4 * torch.randn_like(parameter))
+    return model
 
 
 def evaluate(model: torch.nn.Module, atoms: Atoms, head: str, with_forces: bool) -> dict[str, np.ndarray]:

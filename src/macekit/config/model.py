@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from macekit.config.base import Config
 
 Tuner = Literal["none", "ssf", "adapter", "lora"]
-Interaction = Literal["agnostic", "agnostic_residual", "density", "density_residual"]
+Interaction = Literal["agnostic", "agnostic_residual", "density", "density_residual", "nonlinear_residual"]
 Uncertainty = Literal["none", "gaussian"]
 ModelName = Literal["mace_model", "mean_var_mace_model", "ssf_mace_model", "adapter_mace_model"]
 Automatic = Literal["auto"]

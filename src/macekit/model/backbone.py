@@ -12,7 +12,8 @@ from macekit.errors import DataError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
 from macekit.model.basis import polynomial_envelope
-from macekit.model.interaction import INTERACTIONS, Edges, Interaction
+from macekit.model.interaction import Edges
+from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
 from macekit.model.linear import DegreeLinear, NodeAttributes, node_attributes
 from macekit.model.product import ProductBasis
@@ -63,20 +64,20 @@ class Backbone(nn.Module):
         degrees_in: tuple[int, ...] = (0,)
         rounding = config.coupling_rounding or [0] * config.num_interactions
         for i in range(config.num_interactions):
-            kind = INTERACTIONS[config.interaction if i > 0 else config.interaction_first]
+            kind = KINDS[config.interaction if i > 0 else config.interaction_first]
             width, sent = _edge_irreps(config, is_first=i == 0)
             degrees_out = last if i == config.num_interactions - 1 else hidden
-            interaction = Interaction(
-                degrees_in,
-                config.max_ell,
-                self.channels,
-                radial_widths,
-                num_node_features,
-                avg_num_neighbours,
+            interaction = make_interaction(
                 kind,
-                generator,
-                width,
-                sent,
+                avg_num_neighbours,
+                degrees_in=degrees_in,
+                max_ell=config.max_ell,
+                channels=self.channels,
+                radial_widths=radial_widths,
+                num_node_features=num_node_features,
+                generator=generator,
+                edge_channels=width,
+                edge_degrees=sent,
             )
             product = ProductBasis(
                 config.max_ell,
@@ -87,7 +88,7 @@ class Backbone(nn.Module):
                 generator,
                 rounding[i],
             )
-            self.layers.append(Layer(interaction, product, num_node_features, kind.has_residual, generator))
+            self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
         if config.tuner == "lora":

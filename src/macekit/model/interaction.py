@@ -30,24 +30,6 @@ class Edges(NamedTuple):
     """Envelope that takes messages to zero at the cutoff where bond features would not, [E, 1]."""
 
 
-class InteractionKind(NamedTuple):
-    """What the kinds of interaction differ in."""
-
-    has_residual: bool
-    """Whether the layer's input is added to its output by element; otherwise the messages are mixed by element."""
-    by_density: bool
-    """Whether messages are divided by a learned density of neighbours; otherwise by their average number."""
-
-
-INTERACTIONS = {
-    "agnostic": InteractionKind(has_residual=False, by_density=False),
-    "agnostic_residual": InteractionKind(has_residual=True, by_density=False),
-    "density": InteractionKind(has_residual=False, by_density=True),
-    "density_residual": InteractionKind(has_residual=True, by_density=True),
-}
-"""By the name that configurations use."""
-
-
 class AverageNumber(nn.Module):
     """Division by the average number of neighbours.
 
@@ -97,10 +79,11 @@ class Interaction(nn.Module):
         radial_widths: Inputs and hidden units of the radial MLP.
         num_node_features: Number of node features (elements first).
         avg_num_neighbours: n̄.
-        kind: Which of `INTERACTIONS`.
         generator: Source of the initial weights.
         edge_channels: Number of channels of the messages; None: K.
         edge_degrees: Degrees that are sent; None: all of `degrees_in`.
+        mixes_by_element: Whether the atomic basis is mixed by element.
+        by_density: Whether messages are divided by a learned density instead of n̄.
     """
 
     def __init__(
@@ -111,10 +94,11 @@ class Interaction(nn.Module):
         radial_widths: Sequence[int],
         num_node_features: int,
         avg_num_neighbours: float,
-        kind: InteractionKind,
         generator: Generator,
         edge_channels: int | None = None,
         edge_degrees: tuple[int, ...] | None = None,
+        mixes_by_element: bool = True,
+        by_density: bool = False,
     ) -> None:
         super().__init__()
         width = channels if edge_channels is None else edge_channels
@@ -128,9 +112,9 @@ class Interaction(nn.Module):
         self.radial = RadialMLP([*radial_widths, len(self.structure.paths) * width], generator)
         self.linear = DegreeLinear({l: count * width for l, count in paths.items()}, channels, generator)
         degrees_out = self.structure.degrees_out()
-        self.mix = None if kind.has_residual else AttributeLinear(degrees_out, num_node_features, channels, generator)
+        self.mix = AttributeLinear(degrees_out, num_node_features, channels, generator) if mixes_by_element else None
         self.normalisation = (
-            NeighbourDensity(radial_widths[0], generator) if kind.by_density else AverageNumber(avg_num_neighbours)
+            NeighbourDensity(radial_widths[0], generator) if by_density else AverageNumber(avg_num_neighbours)
         )
 
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:

@@ -42,7 +42,7 @@ class ProductBasis(nn.Module):
     ) -> None:
         super().__init__()
         self.key = ContractionStructure.key(max_ell, degrees_out, correlation)
-        self.degrees_out = degrees_out
+        self.degrees_out, self.channels = degrees_out, channels
         structure = ContractionStructure.from_key(self.key)
         scale = torch.as_tensor(structure.initial_scale())
         shape = (num_node_features, structure.num_functions, channels)

@@ -18,6 +18,7 @@ INTERACTIONS = {
     "RealAgnosticResidualInteractionBlock": "agnostic_residual",
     "RealAgnosticDensityInteractionBlock": "density",
     "RealAgnosticDensityResidualInteractionBlock": "density_residual",
+    "RealAgnosticResidualNonLinearInteractionBlock": "nonlinear_residual",
 }
 BASES = {"BesselBasis": "bessel", "GaussianBasis": "gaussian", "ChebychevBasis": "chebyshev"}
 TRANSFORMS = {"AgnesiTransform": "agnesi", "SoftTransform": "soft"}

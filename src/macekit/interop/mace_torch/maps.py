@@ -11,6 +11,7 @@ from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
 from macekit.interop.mace_torch.records import Record
 from macekit.interop.mace_torch.tree import Array, Module, function_name
+from macekit.model.activation import ACTIVATIONS
 from macekit.o3 import wigner_3j
 
 ACTIVATION_NAMES = {
@@ -140,6 +141,25 @@ def radial_layers(network: Module) -> list[Layer]:
     return layers
 
 
+def normalised_layers(network: Module) -> dict[str, Array]:
+    """Weights of mace-torch's `RadialMLP`: linear maps with biases, layer normalisations, SiLU."""
+    if network.class_name != "RadialMLP":
+        raise ModelFileError(f"{network.path}: {network.class_name} is not read in this place")
+    found: dict[str, Array] = {}
+    counts = {"Linear": 0, "LayerNorm": 0}
+    for module in network.children("net"):
+        if module.class_name == "Linear":
+            number = counts["Linear"]
+            found |= {f"weights.{number}": module.tensor("weight").T.copy(), f"biases.{number}": module.tensor("bias")}
+        elif module.class_name == "LayerNorm" and module.number("eps", 1e-5) == 1e-5:
+            number = counts["LayerNorm"]
+            found |= {f"scales.{number}": module.tensor("weight"), f"shifts.{number}": module.tensor("bias")}
+        elif module.class_name != "SiLU":
+            raise ModelFileError(f"{module.path}: {module.class_name} in a radial MLP is not read")
+        counts[module.class_name] = counts.get(module.class_name, 0) + 1
+    return found
+
+
 def activation(value: Any, where: str) -> tuple[str, float]:
     """Name and factor of a normalised activation; ("none", 1) for None.
 
@@ -155,6 +175,26 @@ def activation(value: Any, where: str) -> tuple[str, float]:
         raise ModelFileError(f"{where}: the activation {name} is not read; known: {', '.join(ACTIVATION_NAMES)}")
     factor = module.number("cst") if is_normalised else 1.0
     return ACTIVATION_NAMES[name], 1.0 if abs(factor - 1.0) < 1e-4 else factor  # e3nn leaves these out
+
+
+def gate_factors(gate: Module) -> tuple[float, float]:
+    """Normalisations of SiLU on scalars and of sigmoid gates, in units of ours.
+
+    Raises:
+        ModelFileError: If the functions are others.
+    """
+    if gate.class_name == "GatedEquivariantBlock":
+        found = [
+            (function_name(gate.get(f"_act_{name}")), gate.number(f"_{name}_cst", 1.0)) for name in ("scalar", "gate")
+        ]
+        names = [ACTIVATION_NAMES.get(name, name) for name, _ in found]
+        factors = [factor for _, factor in found]
+    else:  # e3nn.nn.Gate
+        acts = [gate.child(name).child("acts").state["_modules"]["0"] for name in ("act_scalars", "act_gates")]
+        names, factors = map(list, zip(*(activation(act, gate.path) for act in acts), strict=True))
+    if names != ["silu", "sigmoid"]:
+        raise ModelFileError(f"{gate.path}: gates of {', '.join(names)} are not read; expected silu, sigmoid")
+    return factors[0] / ACTIVATIONS["silu"].norm, factors[1] / ACTIVATIONS["sigmoid"].norm
 
 
 def instructions(module: Module) -> list[tuple[Any, ...]]:

@@ -15,7 +15,9 @@ from macekit.interop.mace_torch.maps import (
     by_degree,
     couplings,
     element_matrices,
+    gate_factors,
     linear_blocks,
+    normalised_layers,
     radial_layers,
 )
 from macekit.interop.mace_torch.projection import project_paths
@@ -69,6 +71,19 @@ class WeightReader:
         return basis.number("prefactor") / sqrt(2.0 / self.description.cutoff)
 
     def _interaction(self, block: Module) -> Weights:
+        ordered = self._ordered_paths(block)
+        degrees_in = {path.degrees[0] for _, path in ordered}
+        weights = {
+            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0])
+            for l, matrix in by_degree(linear_blocks(block.child("linear_up"))).items()
+            if l in degrees_in
+        }
+        read = self._nonlinear if block.has("source_embedding") else self._linear_interaction
+        weights |= read(block, ordered)
+        return {f"interaction.{name}": value for name, value in weights.items()}
+
+    def _ordered_paths(self, block: Module) -> list[tuple[int, Coupling]]:
+        """Paths of the convolution in our order, with their positions in the file."""
         paths = couplings(block.child("conv_tp"), self.tolerance)
         degrees_in = tuple(sorted({path.degrees[0] for path in paths}))
         structure = ConvolutionStructure.from_key(ConvolutionStructure.key(degrees_in, self.description.max_ell))
@@ -77,27 +92,48 @@ class WeightReader:
             ordered = [by_path[path.l_in, path.l_sh, path.l_out] for path in structure.paths]
         except KeyError as missing:
             raise ModelFileError(f"{block.path}: the path {missing} is missing in the convolution") from None
-        if len(by_path) != len(paths) or len(paths) != len(ordered):
+        if not len(by_path) == len(paths) == len(ordered):
             raise ModelFileError(f"{block.path}: the convolution has paths that cannot be represented")
-        weights = {
-            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0])
-            for l, matrix in by_degree(linear_blocks(block.child("linear_up"))).items()
-            if l in degrees_in
-        }
-        weights |= self._radial(block.child("conv_tp_weights"), ordered)
-        weights |= self._linear(block, [path for _, path in ordered])
+        return ordered
+
+    def _linear_interaction(self, block: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+        weights = self._radial(block.child("conv_tp_weights"), ordered)
+        average = self.description.avg_num_neighbours / block.number("avg_num_neighbors")
         if block.has("density_fn"):
             (layer,) = radial_layers(block.child("density_fn"))
             weights["normalisation.weight"] = layer.matrix * (sqrt(layer.matrix.shape[0]) * self.radial_scale)
-        if not self.description_is_residual(block):
+            average = 1.0
+        for l, matrix in self._after_messages(block, "linear", ordered).items():
+            weights[f"linear.weights.{l}"] = matrix * average
+        if "Residual" not in block.class_name:
             matrices = element_matrices(block.child("skip_tp"))
             weights |= {f"mix.weights.{l}": self._of_elements(matrix) for l, matrix in matrices.items()}
-        return {f"interaction.{name}": value for name, value in weights.items()}
+        return weights
 
-    @staticmethod
-    def description_is_residual(block: Module) -> bool:
-        """Whether a block carries the features of the element on."""
-        return "Residual" in block.class_name
+    def _nonlinear(self, block: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+        weights = {"alpha": block.tensor("alpha").reshape(()), "beta": block.tensor("beta").reshape(())}
+        for name, embedding in (("sender", "source_embedding"), ("receiver", "target_embedding")):
+            weights[f"{name}_embedding"] = by_degree(linear_blocks(block.child(embedding)))[0][self.rows]
+        num_radial = self.description.num_basis
+        for name, network in (("radial", "conv_tp_weights"), ("density", "density_fn")):
+            weights |= {f"{name}.{key}": v for key, v in normalised_layers(block.child(network)).items()}
+            weights[f"{name}.weights.0"][:num_radial] *= self.radial_scale
+        last = max(int(key.rpartition(".")[2]) for key in weights if key.startswith("radial.weights."))
+        for key in (f"radial.weights.{last}", f"radial.biases.{last}"):
+            weights[key] = _by_our_paths(weights[key], ordered)
+        channels = self.description.channels
+        after = self._after_messages(block, "linear_1", ordered)
+        carried = {l: m * sqrt(len(m)) for l, m in by_degree(linear_blocks(block.child("linear_res"))).items()}
+        for map_name, gate_name, matrices in (
+            ("linear", "gates", after),
+            ("residual", "residual_gates", carried),
+        ):
+            weights[f"{gate_name}.weights.0"] = matrices[0][:, channels:]
+            weights |= {f"{map_name}.weights.{l}": matrix[:, :channels] for l, matrix in matrices.items()}
+        on_scalars, on_gates = gate_factors(block.child("equivariant_nonlin"))
+        for l, matrix in by_degree(linear_blocks(block.child("linear_2"))).items():
+            weights[f"linear_2.weights.{l}"] = matrix * (sqrt(len(matrix)) * (on_gates if l else on_scalars))
+        return weights
 
     def _radial(self, network: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
         """The radial MLP; couplings' factors and the order of the paths go into its last layer."""
@@ -106,24 +142,20 @@ class WeightReader:
         for number, layer in enumerate(layers):
             matrix = layer.matrix * carried
             if number == len(layers) - 1:
-                columns = matrix.reshape(matrix.shape[0], len(ordered), -1)
-                columns = np.stack([columns[:, position] * path.factor for position, path in ordered], axis=1)
-                matrix = columns.reshape(matrix.shape[0], -1)
+                matrix = _by_our_paths(matrix, ordered)
             weights[f"radial.weights.{number}"] = matrix * sqrt(matrix.shape[0])
             carried = (layer.factor or 1.0) / ACTIVATIONS["silu"].norm
         return weights
 
-    def _linear(self, block: Module, ordered: Sequence[Coupling]) -> Weights:
+    @staticmethod
+    def _after_messages(block: Module, name: str, ordered: Sequence[tuple[int, Coupling]]) -> dict[int, Array]:
         """The map after the messages; inputs in our order of the paths."""
-        matrices = by_degree(linear_blocks(block.child("linear")))
-        average = self.description.avg_num_neighbours / block.number("avg_num_neighbors")
-        weights = {}
-        for l, matrix in matrices.items():
-            positions = [path.position_out for path in ordered if path.degrees[2] == l]
+        found = {}
+        for l, matrix in by_degree(linear_blocks(block.child(name))).items():
+            positions = [path.position_out for _, path in ordered if path.degrees[2] == l]
             rows = matrix.reshape(len(positions), -1, matrix.shape[1])[np.argsort(np.argsort(positions))]
-            scaled = rows.reshape(matrix.shape) * sqrt(matrix.shape[0])
-            weights[f"linear.weights.{l}"] = scaled if block.has("density_fn") else scaled * average
-        return weights
+            found[l] = rows.reshape(matrix.shape) * sqrt(matrix.shape[0])
+        return found
 
     def _product(self, block: Module, is_last: bool) -> Weights:
         contraction = block.child("symmetric_contractions")
@@ -166,6 +198,10 @@ class WeightReader:
         return weight[self.rows]
 
     def _residual(self, block: Module, is_last: bool) -> Weights:
+        if block.child("skip_tp").class_name == "Linear":
+            plain = by_degree(linear_blocks(block.child("skip_tp")))
+            kept = {l: matrix for l, matrix in plain.items() if l == 0 or not is_last}
+            return {f"residual.weights.{l}": matrix * sqrt(len(matrix)) for l, matrix in kept.items()}
         matrices = element_matrices(block.child("skip_tp"))
         return {
             f"residual.weights.{l}": self._of_elements(matrix)
@@ -201,6 +237,13 @@ class WeightReader:
         name, factor = activation(function, readout.path)
         first, second = first[:, units], second[units][:, [self.head]] * (factor / ACTIVATIONS[name].norm)
         return {"linear_1.weight": first * sqrt(first.shape[0]), "linear_2.weight": second * sqrt(width)}
+
+
+def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Array:
+    """Outputs [..., P K] of a radial MLP in our order of the paths, times the couplings' factors."""
+    columns = values.reshape(*values.shape[:-1], len(ordered), -1)
+    chosen = [columns[..., position, :] * path.factor for position, path in ordered]
+    return np.stack(chosen, axis=-2).reshape(values.shape)
 
 
 def _block_diagonal(blocks: Sequence[Array]) -> Array:
