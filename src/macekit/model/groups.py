@@ -6,7 +6,9 @@ import re
 
 from torch import nn
 
-_DECAYED = re.compile(r"^backbone\.layers\.\d+\.(interaction\.linear\.weights\.\d+|product\.(linear\.)?weights(\.\d+)?)$")
+_DECAYED = re.compile(
+    r"^backbone\.layers\.\d+\.(interaction\.linear\.weights\.\d+|product\.(linear\.)?weights(\.\d+)?)$"
+)
 
 
 def decayed_parameters(model: nn.Module) -> set[str]:

@@ -128,7 +128,7 @@ def test_flat_cells() -> None:
             for a in range(-2, 3)
             for b in range(-2, 3)
             for c in range(-2, 3)
-        }  # noqa: E501
+        }
         assert rows == {
             row
             for row in expected

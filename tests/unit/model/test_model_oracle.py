@@ -105,8 +105,7 @@ def dense_update(
                     start += polynomials.num_functions
                     if other == degree:
                         values = torch.stack([a[n, f].prod(0) for f in torch.tensor(polynomials.factors)])
-                        norm = math.sqrt(polynomials.num_paths / polynomials.num_functions)
-                        coefficients = norm * torch.tensor(polynomials.coefficients) @ w
+                        coefficients = torch.tensor(polynomials.coefficients) @ w
                         for t, m in enumerate(polynomials.outputs):
                             row[m] += coefficients[t] * values[t]
             rows.append(row @ weights[f"layers.{i}.product.linear.weights.{degree}"] / math.sqrt(channels))
