@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import structures as named
 from contract import checks, derivative_checks
 from contract.subject import Subject
 from macekit.config import ModelConfig
+from macekit.data import Structure
 from macekit.interop.native import load_native, save_native
 from macekit.model.groups import decayed_parameters
 from models import COMBINATIONS, SCALES, SHIFTS, Combination, facts_of, perturb_tuner, tiny_model
@@ -160,7 +162,7 @@ def test_p22_deviations_do_not_cancel() -> None:
 
 
 @pytest.mark.parametrize("maker", [named.slab, named.wire], ids=["slab", "wire"])
-def test_m1_stress_of_the_physical_cell(maker: object) -> None:
+def test_m1_stress_of_the_physical_cell(maker: Callable[[], Structure]) -> None:
     """Not of a cell made up for the neighbour list: also where the atoms are far outside it."""
     derivative_checks.check_stress(Subject(tiny_model()), maker())
     subject = Subject(tiny_model())

@@ -98,7 +98,7 @@ def test_labels() -> None:
     assert batch.labels["stress"][0].tolist() == np.eye(3).tolist() and batch.labels["stress"][1:].isnan().all()
     assert batch.weights.tolist() == [2.5, 1.0, 1.0]
     assert {name: value.tolist() for name, value in batch.property_weights.items()} == {"energy": [0.5, 1.0, 1.0]}
-    assert batch.index.tolist() == [1, 0, 2]
+    assert batch.indices.tolist() == [1, 0, 2]
     moved = batch.to("cpu")
     assert torch.equal(moved.graph.positions, batch.graph.positions)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 import structures as named
 from macekit.data import Structure
 from macekit.errors import DataError
-from macekit.geometry.neighbours import graph_from_structure, neighbour_pairs
+from macekit.geometry.neighbours import graph_from_structure, neighbour_pairs, periodic_cell
+from macekit.geometry.sparse_neighbours import is_sparse, sparse_pairs
 from macekit.geometry.vectors import edge_vectors
 
 
@@ -40,7 +43,7 @@ def compare_with_ase(structure: Structure, cutoff: float) -> int:
 
 
 @pytest.mark.parametrize("maker", [*named.PERIODIC.values(), *named.MOLECULES.values(), named.middle_wire])
-def test_same_as_ase(maker: object) -> None:
+def test_same_as_ase(maker: Callable[[], Structure]) -> None:
     assert compare_with_ase(maker(), named.CUTOFF) > 0
 
 
@@ -62,7 +65,7 @@ def test_same_as_ase_in_random_cells(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("maker", list(named.PERIODIC.values()))
-def test_identities(maker: object) -> None:
+def test_identities(maker: Callable[[], Structure]) -> None:
     """Every edge has its opposite; nothing is its own neighbour; edges are sorted by receiver."""
     structure = maker()
     graph = graph_from_structure(structure, named.ELEMENTS, named.CUTOFF)
@@ -95,8 +98,58 @@ def test_far_outside() -> None:
     ):
         moved = Structure(structure.atomic_numbers, structure.positions + move, structure.cell, structure.pbc)
         assert as_set(*neighbour_pairs(moved, 3.2)) == as_set(*neighbour_pairs(structure, 3.2))
-    spread = named.structure([1, 1, 1], [[0, 0, 0], [1e6, 0, 0], [1e6, 1e7, 0.9]])
-    assert len(neighbour_pairs(spread, 3.2)[0]) == 0
+
+
+@pytest.mark.parametrize("distance", [1e3, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("pbc", ["FFF", "TFF", "TTF", "FTT"])
+def test_few_atoms_in_much_space(distance: float, pbc: str) -> None:
+    """On such structures vesin takes minutes, or divides by zero and ends the process."""
+    pair = np.array([[0.0, 0.0, 0.0], [0.7, 0.2, 0.1]])
+    positions = np.concatenate(
+        [pair, pair + np.array([0, 0, distance]), pair + np.array([distance, 10 * distance, 0.9])]
+    )
+    cell = np.array([[3.0, 0.2, 0.1], [0.0, 3.1, 0.0], [0.3, 0.0, 2.9]])
+    structure = named.structure([1] * 6, positions, cell, pbc)
+    sender, receiver, shifts = neighbour_pairs(structure, 2.0)
+    vectors = positions[receiver] - positions[sender] + shifts @ cell
+    assert np.all(np.linalg.norm(vectors, axis=1) < 2.0)
+    assert len(sender) >= 6
+
+
+def test_flat_cells() -> None:
+    """Periodic along all directions, and flat."""
+    for lengths in ([1e4, 1e3, 9.0], [1e5, 1e5, 3.0], [3.0, 3.0, 1e6]):
+        structure = named.structure([1, 1], [[0, 0, 0], [1, 0, 0]], np.diag(lengths), "TTT")
+        rows = as_set(*neighbour_pairs(structure, 3.2))
+        expected = {
+            (s, r, a, b, c)
+            for s in (0, 1)
+            for r in (0, 1)
+            for a in range(-2, 3)
+            for b in range(-2, 3)
+            for c in range(-2, 3)
+        }
+        assert rows == {
+            row
+            for row in expected
+            if 0 < np.linalg.norm(np.array([row[1] - row[0], 0, 0]) + np.array(row[2:]) * lengths) < 3.2
+        }
+
+
+@pytest.mark.parametrize("maker", [*named.PERIODIC.values(), *named.MOLECULES.values(), named.middle_wire])
+def test_tree_gives_the_same(maker: Callable[[], Structure]) -> None:
+    structure = maker()
+    cell = periodic_cell(structure)
+    cells = np.floor(structure.positions @ np.linalg.inv(cell)) * structure.pbc
+    sender, receiver, shifts = sparse_pairs(structure.positions - cells @ cell, cell, structure.pbc, 3.2)
+    shifts = shifts + cells[sender] - cells[receiver]
+    assert as_set(sender, receiver, shifts) == as_set(*neighbour_pairs(structure, 3.2))
+
+
+@pytest.mark.parametrize("maker", [*named.PERIODIC.values(), *named.MOLECULES.values()])
+def test_ordinary_structures_use_the_grid(maker: Callable[[], Structure]) -> None:
+    structure = maker()
+    assert not is_sparse(structure.positions, periodic_cell(structure), structure.pbc, 5.0)
 
 
 def test_cell_is_irrelevant_where_nothing_repeats() -> None:

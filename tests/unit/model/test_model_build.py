@@ -167,7 +167,7 @@ def test_radial_basis() -> None:
     value = polynomial_envelope(near, 3.2, 5).sum()
     for _ in range(2):
         (slope,) = torch.autograd.grad(value, near, create_graph=True)
-        assert abs(float(slope)) < 1e-6
+        assert abs(slope.item()) < 1e-6
         value = slope.sum()
 
 

@@ -60,7 +60,7 @@ def dense_features(model: Mace, graph: Graph) -> list[dict[int, Tensor]]:
                 + order * (order + 2) * x ** (order + 1)
                 - order * (order + 1) / 2 * x ** (order + 2)
             )
-            n = torch.arange(1, config.num_bessel + 1)
+            n = torch.arange(1, config.num_bessel + 1, dtype=torch.float64)
             radial = math.sqrt(2 / cutoff) * torch.sin(n * math.pi * x) / length * envelope
             for layer in range(len(config.radial_mlp) + 1):
                 matrix = weights[f"{prefix}.radial.weights.{layer}"]
