@@ -11,7 +11,7 @@ from macekit.cli.failures import reported_failures
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model of mace-torch (.model).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model file of mace-torch, or directory of PhysicsML.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
     more: Annotated[list[str] | None, typer.Argument(metavar="[ELEMENT]...", help="More of --elements.")] = None,
     head: Annotated[str | None, typer.Option(help="Level of theory, where the model has several.")] = None,
@@ -22,7 +22,7 @@ def convert(
         Literal["float32", "float64"], typer.Option(help="Precision of the weights; float64 keeps every digit.")
     ] = "float64",
 ) -> None:
-    """Convert a model of mace-torch exactly, without executing anything in its file.
+    """Convert a model of mace-torch or PhysicsML exactly, without executing anything in its files.
 
     The directory holds config.json and model.safetensors and is used wherever a trained model is. Keeping only
     some elements makes it small and does not change predictions for them.
@@ -30,12 +30,19 @@ def convert(
     with reported_failures():
         import torch
 
+        from macekit.errors import UsageError
         from macekit.interop.mace_torch.convert import read_mace_torch
         from macekit.interop.native import save_native
+        from macekit.interop.physicsml.convert import read_physicsml
 
         precision = {"float32": torch.float32, "float64": torch.float64}[dtype]
         numbers = _atomic_numbers(elements or [], more or [])
-        model, provenance = read_mace_torch(file, head=head, elements=numbers, dtype=precision)
+        if file.is_dir():
+            if head is not None or numbers is not None:
+                raise UsageError("--head, --elements: these are for models of mace-torch; leave them out")
+            model, provenance = read_physicsml(file, precision)
+        else:
+            model, provenance = read_mace_torch(file, head=head, elements=numbers, dtype=precision)
         save_native(model, out, provenance=provenance)
         count = sum(parameter.numel() for parameter in model.parameters())
         typer.echo(
