@@ -21,6 +21,8 @@ from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 PRECISIONS = (torch.float32, torch.float64)
 LARGEST_DEGREE = 4
 LARGEST_ORDER = 4
+WORK_PER_THREAD = 500_000
+"""Multiplications that are worth another thread, about 10 µs."""
 FORWARD, BACKWARD, BACKWARD2 = range(3)
 INSTRUCTION_SET = _core.instruction_sets()[0]
 """The best one that this processor has."""
@@ -130,9 +132,10 @@ class _Edges(NamedTuple):
 
     def run(self, which: int, tensors: tuple[Tensor | None, ...]) -> None:
         """Call the extension with tensors in the order of its arguments."""
-        atoms, _, channels = self.shape_out
+        atoms, rows, channels = self.shape_out
         _core.edge_convolution(
-            _convolution_table(self.key), _run(self.h), which, atoms, self.y.shape[0], channels,
+            _convolution_table(self.key), _run(self.h, 2 * self.y.shape[0] * rows * channels), which,
+            atoms, self.y.shape[0], channels,
             self.sender.data_ptr(), self.receiver.data_ptr(), _addresses(tensors),
         )  # fmt: skip
 
@@ -150,8 +153,8 @@ class _Atoms(NamedTuple):
         """Call the extension with tensors in the order of its arguments."""
         atoms, _, channels = self.shape_out
         _core.symmetric_contraction(
-            _contraction_table(self.key), _run(self.a), which, atoms, self.coefficients.shape[0], channels,
-            self.species.data_ptr(), _addresses(tensors),
+            _contraction_table(self.key), _run(self.a, atoms * self.coefficients.shape[1] * channels), which,
+            atoms, self.coefficients.shape[0], channels, self.species.data_ptr(), _addresses(tensors),
         )  # fmt: skip
 
 
@@ -199,8 +202,10 @@ def _addresses(tensors: tuple[Tensor | None, ...]) -> list[int]:
     return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
-def _run(tensor: Tensor) -> _core.Run:
-    return _core.Run(INSTRUCTION_SET, tensor.dtype == torch.float64, torch.get_num_threads())
+def _run(tensor: Tensor, work: int) -> _core.Run:
+    """How to run: with torch's number of threads, fewer where each would have too little of the multiplications."""
+    threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
+    return _core.Run(INSTRUCTION_SET, tensor.dtype == torch.float64, threads)
 
 
 @cache

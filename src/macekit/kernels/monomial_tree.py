@@ -1,4 +1,4 @@
-"""The monomials of a symmetric contraction as trees, so that a product of factors is made once for all that share it."""
+"""The monomials of a symmetric contraction as trees: a product of factors is made once for all that share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from macekit.kernels.structure import ContractionStructure
 
 
 class MonomialTree(NamedTuple):
-    """A tree per output component; nodes 0 ... M-1 are the roots. A monomial is a path from a root, children in order."""
+    """A tree per output component; nodes 0 ... M-1 are the roots. A monomial is a path from a root."""
 
     factor: list[int]
     """Component that multiplies a node."""

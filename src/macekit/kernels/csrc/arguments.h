@@ -5,9 +5,12 @@
 
 namespace macekit {
 
-// A sparse matrix by rows: entries start[row] ... start[row + 1].
+// A sparse matrix by rows, those with the fewest entries first, so that processors predict the lengths of loops:
+// the n-th is row[n] with the entries start[n] ... start[n + 1].
 template <class T>
 struct Sparse {
+    int rows;
+    const int* row;
     const int* start;
     const int* column;
     const T* value;
@@ -78,19 +81,17 @@ struct ContractionArguments {
     T *out, *to_a, *to_coefficients;  // all uninitialised
 };
 
-// The kernels of one instruction set and precision.
+// The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
-struct Kernels {
-    void (*convolution)(const ConvolutionStructure<T>&, const Edges&, const ConvolutionArguments<T>&, int threads);
-    void (*convolution_backward)(const ConvolutionStructure<T>&, const Edges&, const ConvolutionArguments<T>&,
-                                 int threads);
-    void (*convolution_backward2)(const ConvolutionStructure<T>&, const Edges&, const ConvolutionArguments<T>&,
-                                  int threads);
-    void (*contraction)(const ContractionStructure&, const Species&, const ContractionArguments<T>&, int threads);
-    void (*contraction_backward)(const ContractionStructure&, const Species&, const ContractionArguments<T>&,
-                                 int threads);
-    void (*contraction_backward2)(const ContractionStructure&, const Species&, const ContractionArguments<T>&,
-                                  int threads);
+struct ConvolutionKernels {
+    using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const ConvolutionArguments<T>&, int threads);
+    Kernel passes[3];
+};
+
+template <class T>
+struct ContractionKernels {
+    using Kernel = void (*)(const ContractionStructure&, const Species&, const ContractionArguments<T>&, int threads);
+    Kernel passes[3];
 };
 
 }  // namespace macekit

@@ -21,20 +21,20 @@ struct Tile {
     static constexpr int size = atoms * V::lanes;
     static MACEKIT_INLINE Tile all(V x) {
         Tile tile;
-        for (int i = 0; i < atoms; ++i) tile.of[i] = x;
+        repeat<atoms>([&](auto i) MACEKIT_LAMBDA { tile.of[i.value] = x; });
         return tile;
     }
     static MACEKIT_INLINE Tile load(const T* p) {
         Tile tile;
-        for (int i = 0; i < atoms; ++i) tile.of[i] = V::load(p + i * V::lanes);
+        repeat<atoms>([&](auto i) MACEKIT_LAMBDA { tile.of[i.value] = V::load(p + i.value * V::lanes); });
         return tile;
     }
     MACEKIT_INLINE void store(T* p) const {
-        for (int i = 0; i < atoms; ++i) of[i].store(p + i * V::lanes);
+        repeat<atoms>([&](auto i) MACEKIT_LAMBDA { of[i.value].store(p + i.value * V::lanes); });
     }
     MACEKIT_INLINE V total() const {
         V sum = of[0];
-        for (int i = 1; i < atoms; ++i) sum = sum + of[i];
+        repeat<atoms - 1>([&](auto i) MACEKIT_LAMBDA { sum = sum + of[i.value + 1]; });
         return sum;
     }
 };
@@ -42,19 +42,19 @@ struct Tile {
 template <class T, int atoms>
 MACEKIT_INLINE Tile<T, atoms> operator*(const Tile<T, atoms>& x, const Tile<T, atoms>& y) {
     Tile<T, atoms> z;
-    for (int i = 0; i < atoms; ++i) z.of[i] = x.of[i] * y.of[i];
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { z.of[i.value] = x.of[i.value] * y.of[i.value]; });
     return z;
 }
 template <class T, int atoms>
 MACEKIT_INLINE Tile<T, atoms> fma(const Tile<T, atoms>& x, const Tile<T, atoms>& y, const Tile<T, atoms>& z) {
     Tile<T, atoms> sum;
-    for (int i = 0; i < atoms; ++i) sum.of[i] = fma(x.of[i], y.of[i], z.of[i]);
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = fma(x.of[i.value], y.of[i.value], z.of[i.value]); });
     return sum;
 }
 template <class T, int atoms>
 MACEKIT_INLINE Tile<T, atoms> fma(const Tile<T, atoms>& x, Register<T> y, const Tile<T, atoms>& z) {
     Tile<T, atoms> sum;
-    for (int i = 0; i < atoms; ++i) sum.of[i] = fma(x.of[i], y, z.of[i]);
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = fma(x.of[i.value], y, z.of[i.value]); });
     return sum;
 }
 

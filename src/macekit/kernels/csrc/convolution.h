@@ -14,11 +14,6 @@
 namespace macekit {
 namespace {
 
-template <int number>
-struct Number {
-    static constexpr int value = number;
-};
-
 // Calls function(Number<2l + 1>) for a degree l of the harmonics that is known only at run time.
 template <class Function>
 MACEKIT_INLINE void with_components(int degree, const Function& function) {
@@ -73,72 +68,84 @@ struct ConvolutionBlock {
     template <int M, int D, bool tangent, bool y_moves>
     void sum(const Path& path, int first, std::int64_t begin, std::int64_t end, T* products) const {
         constexpr int kSets = M * D <= 9 && !tangent ? 2 : 1;  // two sums where one would wait for itself
-        V sums[kSets][M][D];
-        for (int s = 0; s < kSets; ++s)
-            for (int m = 0; m < M; ++m)
-                for (int d = 0; d < D; ++d) sums[s][m][d] = V::zero();
+        V sums[kSets][M * D];
+        repeat<kSets>([&](auto s) MACEKIT_LAMBDA {
+            repeat<M * D>([&](auto i) MACEKIT_LAMBDA { sums[s.value][i.value] = V::zero(); });
+        });
         std::int64_t n = begin;
         for (; n + kSets <= end; n += kSets)
-            for (int s = 0; s < kSets; ++s) add<M, D, tangent, y_moves>(path, first, n + s, sums[s]);
-        for (; n < end; ++n) add<M, D, tangent, y_moves>(path, first, n, sums[0]);
-        for (int m = 0; m < M; ++m)
-            for (int d = 0; d < D; ++d) {
-                V total = sums[0][m][d];
-                for (int s = 1; s < kSets; ++s) total = total + sums[s][m][d];
-                total.store(products + (m * D + d) * V::lanes);
-            }
+            repeat<kSets>([&](auto s) MACEKIT_LAMBDA {
+                add<M, D, tangent, y_moves>(path, first, n + s.value, sums[s.value]);
+            });
+        if (n < end) add<M, D, tangent, y_moves>(path, first, n, sums[0]);
+        repeat<M * D>([&](auto i) MACEKIT_LAMBDA {
+            V total = sums[0][i.value];
+            if constexpr (kSets == 2) total = total + sums[kSets - 1][i.value];
+            total.store(products + i.value * V::lanes);
+        });
     }
 
     // The part of one edge.
     template <int M, int D, bool tangent, bool y_moves>
-    MACEKIT_INLINE void add(const Path& path, int first, std::int64_t n, V (&sums)[M][D]) const {
+    MACEKIT_INLINE void add(const Path& path, int first, std::int64_t n, V (&sums)[M * D]) const {
         const std::int64_t K = arguments.channels, edge = edges.edge[n], sender = edges.sender[n];
         const std::int64_t h_at = (path.first_input + first) * K + channel, radial_at = path.index * K + channel;
-        const T* h = arguments.h + sender * structure.dim_in * K + h_at;
-        const T* y = arguments.y + edge * structure.harmonics() + path.degree * path.degree;
+        const std::int64_t y_at = edge * structure.harmonics() + path.degree * path.degree;
+        const T *h = arguments.h + sender * structure.dim_in * K + h_at, *y = arguments.y + y_at;
+        const T *dh = nullptr, *dy = nullptr;
         const V weight = V::load(arguments.radial + edge * structure.num_paths * K + radial_at, lanes);
+        V d_weight = V::zero();
+        if constexpr (tangent) {
+            dh = arguments.tangent_h + sender * tangent_h_stride + h_at;
+            d_weight = V::load(arguments.tangent_radial + edge * tangent_radial_stride + radial_at, lanes);
+        }
+        if constexpr (y_moves) dy = arguments.tangent_y + y_at;
         V inputs[M], moved[M];
-        for (int m = 0; m < M; ++m) {
-            const V feature = V::load(h + m * K, lanes);
-            inputs[m] = weight * feature;
-            if (tangent) {
-                const T* dh = arguments.tangent_h + sender * tangent_h_stride + h_at;
-                const V d_weight = V::load(arguments.tangent_radial + edge * tangent_radial_stride + radial_at, lanes);
-                moved[m] = fma(d_weight, feature, weight * V::load(dh + m * K, lanes));
+        repeat<M>([&](auto m) MACEKIT_LAMBDA {
+            const V feature = V::load(h + m.value * K, lanes);
+            inputs[m.value] = weight * feature;
+            if constexpr (tangent)
+                moved[m.value] = fma(d_weight, feature, weight * V::load(dh + m.value * K, lanes));
+            else
+                moved[m.value] = inputs[m.value];
+        });
+        repeat<D>([&](auto d) MACEKIT_LAMBDA {
+            const V harmonic = V::all(y[d.value]);
+            repeat<M>([&](auto m) MACEKIT_LAMBDA {
+                V& total = sums[m.value * D + d.value];
+                total = fma(moved[m.value], harmonic, total);
+            });
+            if constexpr (y_moves) {
+                const V d_harmonic = V::all(dy[d.value]);
+                repeat<M>([&](auto m) MACEKIT_LAMBDA {
+                    V& total = sums[m.value * D + d.value];
+                    total = fma(inputs[m.value], d_harmonic, total);
+                });
             }
-        }
-        for (int d = 0; d < D; ++d) {
-            const V harmonic = V::all(y[d]);
-            for (int m = 0; m < M; ++m) sums[m][d] = fma(tangent ? moved[m] : inputs[m], harmonic, sums[m][d]);
-            if (y_moves) {
-                const T* dy = arguments.tangent_y + edge * structure.harmonics() + path.degree * path.degree;
-                const V d_harmonic = V::all(dy[d]);
-                for (int m = 0; m < M; ++m) sums[m][d] = fma(inputs[m], d_harmonic, sums[m][d]);
-            }
-        }
+        });
     }
 
     // Rows of the output of a receiver out of its products.
     void couple(const T* products, T* out) const {
         const Sparse<T>& terms = structure.row_terms;
-        for (int row = 0; row < structure.dim_out; ++row) {
+        for (int n = 0; n < terms.rows; ++n) {
             V total = V::zero();
-            for (int t = terms.start[row]; t < terms.start[row + 1]; ++t)
+            for (int t = terms.start[n]; t < terms.start[n + 1]; ++t)
                 total = fma(V::all(terms.value[t]), V::load(products + terms.column[t] * V::lanes), total);
-            total.store(out + row * arguments.channels + channel, lanes);
+            total.store(out + terms.row[n] * arguments.channels + channel, lanes);
         }
     }
 
     // G of a receiver out of the gradient of its output.
     void pull(const T* grad, T* products) const {
         const Sparse<T>& terms = structure.product_terms;
-        for (int product = 0; product < structure.num_products; ++product) {
+        for (int n = 0; n < terms.rows; ++n) {
             V total = V::zero();
-            for (int t = terms.start[product]; t < terms.start[product + 1]; ++t) {
+            for (int t = terms.start[n]; t < terms.start[n + 1]; ++t) {
                 const T* row = grad + terms.column[t] * arguments.channels + channel;
                 total = fma(V::all(terms.value[t]), V::load(row, lanes), total);
             }
-            total.store(products + product * V::lanes);
+            total.store(products + terms.row[n] * V::lanes);
         }
     }
 
@@ -171,7 +178,7 @@ struct ConvolutionBlock {
         T* to_sender = to_h + sender * structure.dim_in * K + channel;
         T* to_radial = arguments.to_radial + edge * structure.num_paths * K + channel;
         V to_y[D];
-        for (int d = 0; d < D; ++d) to_y[d] = V::load(y_sums + d * V::lanes);
+        repeat<D>([&](auto d) MACEKIT_LAMBDA { to_y[d.value] = V::load(y_sums + d.value * V::lanes); });
         for (int p = structure.degree_start[degree]; p < structure.degree_start[degree + 1]; ++p) {
             const Path& path = structure.paths[p];
             const V weight = V::load(radial + path.index * K, lanes);
@@ -184,12 +191,12 @@ struct ConvolutionBlock {
                 const V d_feature = tangent ? V::load(dh + row, lanes) : V::zero();
                 const V along = tangent ? fma(d_weight, feature, weight * d_feature) : weight * feature;
                 V u = V::zero(), du = V::zero();
-                for (int d = 0; d < D; ++d) {
-                    const V product = V::load(g + d * V::lanes);
-                    u = fma(product, V::all(y[d]), u);
-                    if (y_moves) du = fma(product, V::all(dy[d]), du);
-                    to_y[d] = fma(product, along, to_y[d]);
-                }
+                repeat<D>([&](auto d) MACEKIT_LAMBDA {
+                    const V product = V::load(g + d.value * V::lanes);
+                    u = fma(product, V::all(y[d.value]), u);
+                    if constexpr (y_moves) du = fma(product, V::all(dy[d.value]), du);
+                    to_y[d.value] = fma(product, along, to_y[d.value]);
+                });
                 V for_h = V::load(to_sender + row, lanes);
                 for_h = fma(tangent ? d_weight : weight, u, for_h);
                 for_radial = fma(u, tangent ? d_feature : feature, for_radial);
@@ -201,7 +208,7 @@ struct ConvolutionBlock {
             }
             for_radial.store(to_radial + path.index * K, lanes);
         }
-        for (int d = 0; d < D; ++d) to_y[d].store(y_sums + d * V::lanes);
+        repeat<D>([&](auto d) MACEKIT_LAMBDA { to_y[d.value].store(y_sums + d.value * V::lanes); });
     }
 };
 

@@ -4,10 +4,21 @@
 
 namespace macekit {
 
-#define MACEKIT_DECLARE(name)                          \
-    namespace name {                                   \
-    extern const Kernels<float> single_precision;      \
-    extern const Kernels<double> double_precision;     \
+// What `convolution.cpp` and `contraction.cpp` define for an instruction set.
+#define MACEKIT_DECLARE(name)                                \
+    namespace name {                                         \
+    template <class T>                                       \
+    ConvolutionKernels<T> convolution_kernels();             \
+    template <>                                              \
+    ConvolutionKernels<float> convolution_kernels<float>();  \
+    template <>                                              \
+    ConvolutionKernels<double> convolution_kernels<double>();\
+    template <class T>                                       \
+    ContractionKernels<T> contraction_kernels();             \
+    template <>                                              \
+    ContractionKernels<float> contraction_kernels<float>();  \
+    template <>                                              \
+    ContractionKernels<double> contraction_kernels<double>();\
     }
 MACEKIT_DECLARE(baseline)
 #if defined(MACEKIT_X86)
@@ -30,33 +41,38 @@ std::vector<std::string> instruction_sets() {
 
 namespace {
 
-template <class T>
-const Kernels<T>& choose(const Kernels<float>& single, const Kernels<double>& twice);
-template <>
-const Kernels<float>& choose(const Kernels<float>& single, const Kernels<double>&) {
-    return single;
-}
-template <>
-const Kernels<double>& choose(const Kernels<float>&, const Kernels<double>& twice) {
-    return twice;
+// The name, if this processor has it.
+const std::string& checked(const std::string& instruction_set) {
+    for (const std::string& name : instruction_sets())
+        if (name == instruction_set) return instruction_set;
+    throw std::invalid_argument("this processor has no instruction set '" + instruction_set + "'");
 }
 
 }  // namespace
 
 template <class T>
-const Kernels<T>& kernels_for(const std::string& instruction_set) {
-    for (const std::string& name : instruction_sets()) {
-        if (name != instruction_set) continue;
+ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
 #if defined(MACEKIT_X86)
-        if (name == "avx512") return choose<T>(avx512::single_precision, avx512::double_precision);
-        if (name == "avx2") return choose<T>(avx2::single_precision, avx2::double_precision);
+    if (name == "avx512") return avx512::convolution_kernels<T>();
+    if (name == "avx2") return avx2::convolution_kernels<T>();
 #endif
-        return choose<T>(baseline::single_precision, baseline::double_precision);
-    }
-    throw std::invalid_argument("this processor has no instruction set '" + instruction_set + "'");
+    return baseline::convolution_kernels<T>();
 }
 
-template const Kernels<float>& kernels_for(const std::string&);
-template const Kernels<double>& kernels_for(const std::string&);
+template <class T>
+ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::contraction_kernels<T>();
+    if (name == "avx2") return avx2::contraction_kernels<T>();
+#endif
+    return baseline::contraction_kernels<T>();
+}
+
+template ConvolutionKernels<float> convolution_kernels_for(const std::string&);
+template ConvolutionKernels<double> convolution_kernels_for(const std::string&);
+template ContractionKernels<float> contraction_kernels_for(const std::string&);
+template ContractionKernels<double> contraction_kernels_for(const std::string&);
 
 }  // namespace macekit

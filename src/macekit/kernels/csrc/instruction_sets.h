@@ -13,6 +13,8 @@ std::vector<std::string> instruction_sets();
 
 // The kernels of one of them; std::invalid_argument for another name.
 template <class T>
-const Kernels<T>& kernels_for(const std::string& instruction_set);
+ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set);
+template <class T>
+ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

@@ -32,12 +32,10 @@ struct Run {
 template <class T>
 void convolve(const ConvolutionTable& table, const Run& run, int pass, const Edges& edges, std::int64_t channels,
               const std::array<Address, 11>& p) {
-    const Kernels<T>& kernels = kernels_for<T>(run.instruction_set);
     const ConvolutionArguments<T> arguments = {channels,    at<T>(p[0]), at<T>(p[1]), at<T>(p[2]),
                                                at<T>(p[3]), at<T>(p[4]), at<T>(p[5]), at<T>(p[6]),
                                                at<T>(p[7]), at<T>(p[8]), at<T>(p[9]), at<T>(p[10])};
-    const auto kernel = std::array{kernels.convolution, kernels.convolution_backward, kernels.convolution_backward2};
-    kernel.at(pass)(table.view<T>(), edges, arguments, run.threads);
+    convolution_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
 }
 
 // pass: 0 forward, 1 backward, 2 second backward. Addresses in the order of `ConvolutionArguments`, 0: not there.
@@ -64,11 +62,9 @@ void edge_convolution(const ConvolutionTable& table, const Run& run, int pass, s
 template <class T>
 void contract(const ContractionTable& table, const Run& run, int pass, const Species& species, std::int64_t channels,
               const std::array<Address, 8>& p) {
-    const Kernels<T>& kernels = kernels_for<T>(run.instruction_set);
     const ContractionArguments<T> arguments = {channels,    at<T>(p[0]), at<T>(p[1]), at<T>(p[2]), at<T>(p[3]),
                                                at<T>(p[4]), at<T>(p[5]), at<T>(p[6]), at<T>(p[7])};
-    const auto kernel = std::array{kernels.contraction, kernels.contraction_backward, kernels.contraction_backward2};
-    kernel.at(pass)(table.view(), species, arguments, run.threads);
+    contraction_kernels_for<T>(run.instruction_set).passes[pass](table.view(), species, arguments, run.threads);
 }
 
 // The same for the contraction, in the order of `ContractionArguments`.

@@ -9,27 +9,29 @@ namespace macekit {
 
 SparseMatrix::SparseMatrix(int rows, const std::vector<int>& row, const std::vector<int>& column,
                            const std::vector<double>& value)
-    : start_(rows + 1, 0) {
-    for (const int r : row) ++start_[r + 1];
-    std::partial_sum(start_.begin(), start_.end(), start_.begin());
-    std::vector<int> order(row.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int x, int y) { return row[x] < row[y]; });
-    for (const int entry : order) {
-        column_.push_back(column[entry]);
-        double_.push_back(value[entry]);
-        single_.push_back(static_cast<float>(value[entry]));
+    : row_(rows), start_(1, 0) {
+    std::vector<std::vector<std::size_t>> entries(rows);
+    for (std::size_t entry = 0; entry < row.size(); ++entry) entries[row[entry]].push_back(entry);
+    std::iota(row_.begin(), row_.end(), 0);
+    std::stable_sort(row_.begin(), row_.end(), [&](int x, int y) { return entries[x].size() < entries[y].size(); });
+    for (const int r : row_) {
+        for (const std::size_t entry : entries[r]) {
+            column_.push_back(column[entry]);
+            double_.push_back(value[entry]);
+            single_.push_back(static_cast<float>(value[entry]));
+        }
+        start_.push_back(static_cast<int>(column_.size()));
     }
 }
 
 template <>
 Sparse<double> SparseMatrix::view() const {
-    return {start_.data(), column_.data(), double_.data()};
+    return {static_cast<int>(row_.size()), row_.data(), start_.data(), column_.data(), double_.data()};
 }
 
 template <>
 Sparse<float> SparseMatrix::view() const {
-    return {start_.data(), column_.data(), single_.data()};
+    return {static_cast<int>(row_.size()), row_.data(), start_.data(), column_.data(), single_.data()};
 }
 
 ConvolutionTable::ConvolutionTable(int max_ell, int dim_in, int dim_out, const std::vector<int>& l_in,

@@ -17,7 +17,7 @@ class SparseMatrix {
     Sparse<T> view() const;
 
    private:
-    std::vector<int> start_, column_;
+    std::vector<int> row_, start_, column_;
     std::vector<double> double_;
     std::vector<float> single_;
 };
