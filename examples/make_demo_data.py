@@ -110,9 +110,7 @@ def free_atoms() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder to write train, test_300K and test_600K .extxyz to")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

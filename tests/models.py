@@ -6,11 +6,11 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import torch
-from structures import CUTOFF, ELEMENTS
 
 from macekit.model.build import build_model
 from macekit.model.mace import Mace
 from macekit.model.tuners import is_tuner_parameter
+from structures import CUTOFF, ELEMENTS
 
 TUNERS = ("none", "ssf", "adapter", "lora")
 UNCERTAINTIES = ("none", "gaussian")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import structures as named
 import torch
-from contract.subject import PER_ATOM, RANKS, Outputs, Subject, assert_same_bits
-from structures import CUTOFF
-from tolerances import Tolerance, assert_close
 from torch import Tensor
 
+import structures as named
+from contract.subject import PER_ATOM, RANKS, Outputs, Subject, assert_same_bits
 from macekit.data import Structure
 from macekit.geometry.graph import Graph
+from structures import CUTOFF
+from tolerances import Tolerance, assert_close
 
 
 def orthogonal(seed: int, *, improper: bool = False) -> Tensor:

@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+
 from contract.subject import Subject
 from models import COMBINATIONS, Combination, perturb_tuner, tiny_model
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from contract.subject import Subject
-from tolerances import Tolerance, assert_close
 from torch import Tensor
 
+from contract.subject import Subject
 from macekit.data import Structure
 from macekit.geometry.graph import Graph, collate
+from tolerances import Tolerance, assert_close
 
 STENCIL = {-2: 1.0 / 12.0, -1: -2.0 / 3.0, 1: 2.0 / 3.0, 2: -1.0 / 12.0}
 """Five-point first derivative, exact up to the fourth order of the step."""

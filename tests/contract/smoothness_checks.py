@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import structures as named
 import torch
+
+import structures as named
 from contract.subject import Subject
 from structures import CUTOFF
 from tolerances import Tolerance, assert_close

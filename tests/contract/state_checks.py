@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import structures as named
 import torch
-from contract.subject import PER_ATOM, Subject, assert_same_bits, same_bits
-from tolerances import Tolerance, assert_close
 
+import structures as named
+from contract.subject import PER_ATOM, Subject, assert_same_bits, same_bits
 from macekit.data import Structure
 from macekit.geometry.graph import Graph
+from tolerances import Tolerance, assert_close
 
 
 def _global_state() -> dict[str, object]:

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import structures as named
 import torch
+
+import structures as named
 from contract.conftest import tuned
 from contract.subject import Subject, assert_same_bits
-from models import COMBINATIONS, Combination, tiny_model
-
 from macekit.interop.native import load_native, save_native
+from models import COMBINATIONS, Combination, tiny_model
 
 NAMES = Path(__file__).parent / "parameter_names.json"
 

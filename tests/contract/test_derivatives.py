@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import structures as named
 import torch
+
+import structures as named
 from contract import derivative_checks as checks
 from contract.subject import Subject
 

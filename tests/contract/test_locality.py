@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import structures as named
 import torch
+
+import structures as named
 from contract import checks
 from contract.conftest import tuned
 from contract.subject import Subject

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import structures as named
 import torch
+
+import structures as named
 from contract import state_checks as checks
 from contract.subject import Subject
-from models import Combination, config_of, facts_of, tiny_model
-
 from macekit.model.build import build_model
+from models import Combination, config_of, facts_of, tiny_model
 
 
 def test_evaluation_changes_nothing(subject: Subject, direct: Subject) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from contract import state_checks as checks
 from contract.subject import Subject
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import structures as named
 from contract import checks
 from contract.subject import Subject

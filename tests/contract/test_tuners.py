@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import structures as named
 import torch
-from contract.subject import Subject, assert_same_bits
-from models import Combination, perturb_tuner, tiny_model
 
+import structures as named
+from contract.subject import Subject, assert_same_bits
 from macekit.model.groups import decayed_parameters
 from macekit.model.tuners import is_tuner_parameter
+from models import Combination, perturb_tuner, tiny_model
 
 
 def check_identity(tuned: Subject, base: Subject) -> None:
@@ -96,7 +96,7 @@ def test_training_can_start_from_the_identity(combination: Combination) -> None:
 def test_decayed_parameters(combination: Combination) -> None:
     expected = {f"backbone.layers.{i}.product.weights" for i in range(2)}
     expected |= {f"backbone.layers.{i}.interaction.linear.weights.{l}" for i in range(2) for l in range(3)}
-    expected |= {f"backbone.layers.0.interaction.mix.weights.{l}" for l in range(3)}
+    expected |= {f"backbone.layers.{i}.product.linear.weights.{l}" for i in range(2) for l in range(2)}
     model = tiny_model(combination)
     assert decayed_parameters(model) == expected
     assert expected <= {name for name, _ in model.named_parameters()}

@@ -317,8 +317,8 @@ def test_an_energy_of_another_name(make: Callable[..., TrainedModel], ethanol: A
 def test_a_direct_vector_is_no_force(ethanol: Atoms) -> None:
     import torch
 
-    from conftest import facts
     from macekit.model.build import build_model
+    from small_facts import facts
 
     config = {"hidden_irreps": "4x0e + 4x1o", "max_ell": 1, "correlation": 1, "mlp_irreps": "4x0e", "radial_mlp": [4]}
     for name, expected in (("forces", "direct_forces"), ("velocities", "velocities")):
@@ -335,8 +335,8 @@ def test_a_direct_vector_is_no_force(ethanol: Atoms) -> None:
 def test_a_model_without_energy(make: Callable[..., TrainedModel], ethanol: Atoms) -> None:
     import torch
 
-    from conftest import facts
     from macekit.model.build import build_model
+    from small_facts import facts
 
     targets = {"y_graph_scalars": [], "y_node_scalars": ["charges"]}
     config = {"hidden_irreps": "4x0e", "max_ell": 1, "correlation": 1, "mlp_irreps": "4x0e", "radial_mlp": [4]}

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracles import load_yardsticks
 from torch import Tensor
+
+from oracles import load_yardsticks
 
 Normal = Callable[..., Tensor]
 

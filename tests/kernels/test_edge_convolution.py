@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from kernels.arguments import requiring, strided
-from oracles import e3nn_o3
-from tolerances import Tolerance, assert_close
 from torch import Tensor
 
+from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
 from macekit.kernels import ops, reference
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
+from oracles import e3nn_o3
+from tolerances import Tolerance, assert_close
 
 CASES = {"first": ((0,), 3), "second": ((0, 1), 2), "two": ((0, 1, 2), 2), "scalars": ((0, 1), 0)}
 SIZES = {"many": (5, 9), "one": (2, 1), "none": (3, 0), "empty": (0, 0)}
@@ -43,7 +43,7 @@ def arguments(normal: Callable[..., Tensor], whole: Callable[[int, int], Tensor]
 def dense(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
     """Edge by edge and path by path, with e3nn's 3j symbols."""
     o3 = e3nn_o3()
-    degrees = [int(l) for l in key.split("|")[0].split(".")]
+    degrees = [int(l) for l in key.split("|", maxsplit=1)[0].split(".")]
     max_ell = int(key.split("|")[1])
     couplings = [
         (l1, l2, l3)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from macekit.config import TrainingRun
 from macekit.data import Structure
+from macekit.geometry.batch import GraphDataset
 from macekit.geometry.graph import Graph
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.geometry.statistics import measure_facts
@@ -20,6 +21,7 @@ from macekit.model.mace import Mace
 from macekit.model.tuners import Adapter, is_tuner_parameter
 from macekit.o3.symmetric_product import symmetric_product
 from macekit.outputs.derivatives import evaluate
+from macekit.training.calibration import calibrated
 from models import COMBINATIONS, Combination, config_of, facts_of
 from structures import CUTOFF, ELEMENTS, isolated_pair, single_atom, structure, water
 
@@ -197,3 +199,16 @@ def test_the_last_layer_keeps_vectors_only_where_they_are_read() -> None:
     assert degrees(model_of()) == (0, 1)
     energy_only = facts_of(targets={"y_graph_scalars": ["gap", "energy"], "y_node_vector": "forces"})
     assert degrees(build_model("mace_model", config_of(), energy_only)) == (0,)
+
+
+def test_the_constant_per_atom_is_fitted_once_more() -> None:
+    labels = {"gap": np.array(1.0), "energy": np.array(-2000.0)}
+    data = [water().with_targets(labels), single_atom(8).with_targets(labels)]
+    for choice, changes in (("auto", True), (0.25, False)):
+        model = model_of(scaling_mean=choice)
+        dataset = GraphDataset(data, model.facts)
+        moved, change = calibrated(model, dataset)
+        energy = evaluate(moved, dataset.batch([0]).graph, forces=False)["y_graph_scalars"][0, 1].item()
+        assert (change != 0.0) is changes
+        assert (energy == pytest.approx(-2000.0, abs=1e-8)) is changes
+        assert all(torch.equal(moved.state_dict()[key], value) for key, value in model.state_dict().items())

@@ -14,6 +14,7 @@ from vesin import NeighborList
 from macekit.data import Structure
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
+from macekit.geometry.sparse_neighbours import is_sparse, sparse_pairs
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -80,11 +81,17 @@ def neighbour_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntA
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3))
     cell = periodic_cell(structure)
     _refuse_too_many_edges(structure, cell, cutoff)
-    pairs = NeighborList(cutoff=cutoff, full_list=True)
-    first, second, shifts = pairs.compute(
-        points=np.ascontiguousarray(structure.positions), box=cell, periodic=structure.pbc.tolist(), quantities="ijS"
-    )
-    sender, receiver = first.astype(np.int64), second.astype(np.int64)
+    cells = np.floor(structure.positions @ np.linalg.inv(cell)) * structure.pbc  # [N, 3]
+    points = structure.positions - cells @ cell
+    if is_sparse(points, cell, structure.pbc, cutoff):
+        sender, receiver, shifts = sparse_pairs(points, cell, structure.pbc, cutoff)
+    else:
+        pairs = NeighborList(cutoff=cutoff, full_list=True)
+        first, second, shifts = pairs.compute(
+            points=points, box=cell, periodic=structure.pbc.tolist(), quantities="ijS"
+        )
+        sender, receiver = first.astype(np.int64), second.astype(np.int64)
+    shifts = shifts + cells[sender] - cells[receiver]
     order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], sender, receiver))
     return sender[order], receiver[order], shifts[order].astype(np.float64)
 

@@ -24,7 +24,7 @@ def directory() -> Path:
 def load(name: str, keys: Iterable[str]) -> dict[str, NDArray[Any]] | None:
     """Arrays stored under a name, or None where one is missing or anything in the file cannot be read."""
     try:
-        with np.load(directory() / f"{name}.npz", allow_pickle=False) as file:
+        with (directory() / f"{name}.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in keys}
     except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile):
         return None  # zipfile raises RuntimeError and NotImplementedError for flags that damage has set

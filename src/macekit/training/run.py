@@ -16,6 +16,7 @@ from macekit.config.loading import dump_run
 from macekit.geometry.batch import GraphDataset
 from macekit.interop.native import save_native
 from macekit.model.mace import Mace
+from macekit.training.calibration import calibrated
 from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
 from macekit.training.loop import Fit, FitResult
@@ -92,6 +93,13 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
             log_every=run.run.log_every,
             fingerprint=run_fingerprint(run, data, world),
         ).run(resume=resume)
+        if run.model.graph_scalars_loss is not None:
+            model, change = calibrated(model, train_set)
+            facts = model.facts
+            if change:
+                log.line(
+                    f"scaling_mean moved by {1000 * change:+.3f} meV, the mean error of the training energies per atom"
+                )
         evaluations = _evaluate(model, train_set, valid_set, data, world)
         if world.is_main:
             _write_results(model, fit, evaluations, directory, log)

@@ -182,8 +182,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(
-        "\ufeffa: 5e-7\nb: 1.0E3\nc: -.5\nd: .inf\ne: No\nf: on\n"
-        "g: 010\nh: 2024-01-01\ni: true\nj: ~\nk: 1:30\nl:\n",
+        "\ufeffa: 5e-7\nb: 1.0E3\nc: -.5\nd: .inf\ne: No\nf: on\ng: 010\nh: 2024-01-01\ni: true\nj: ~\nk: 1:30\nl:\n",
         encoding="utf-8",
     )
     assert read_yaml(path) == {
@@ -199,9 +198,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
 
 
 def test_the_resolved_run_reads_back_equal(tmp_path: Path, run_file: Path) -> None:
-    run = load_run(
-        run_file, {"data.test": {"300 K": "größe.xyz"}, "training.ema": None, "training.batch_edges": 200}
-    )
+    run = load_run(run_file, {"data.test": {"300 K": "größe.xyz"}, "training.ema": None, "training.batch_edges": 200})
     copy = tmp_path / "resolved.yaml"
     copy.write_text(dump_run(run), encoding="utf-8")
     assert load_run(copy) == run

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import tiny_model
 from safetensors.torch import load, save
 from torch import Tensor
 
 from macekit.errors import ModelFileError
 from macekit.interop import native
 from macekit.interop.native import load_native, save_native
+from models import tiny_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

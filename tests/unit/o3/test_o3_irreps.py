@@ -27,7 +27,7 @@ def test_product_of_irreps() -> None:
 
 @pytest.mark.parametrize("text", ["", "128", "8x0", "8y0e", "0e + ", "8x0e, 8x1o", "-8x0e", "8x0e + 8x1u", "1.5x0e"])
 def test_unreadable(text: str) -> None:
-    with pytest.raises(ConfigError, match="cannot read the term .*; expected terms such as 128x0e"):
+    with pytest.raises(ConfigError, match=r"cannot read the term .*; expected terms such as 128x0e"):
         Irreps.parse(text)
 
 

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from oracles import e3nn_o3, rotation_matrix, wigner_d
-from tolerances import Tolerance, assert_close
 
 from macekit.o3 import clebsch_gordan, wigner_3j
 from macekit.o3.spherical_harmonics import spherical_harmonics
+from oracles import e3nn_o3, rotation_matrix, wigner_d
+from tolerances import Tolerance, assert_close
 
 TRIPLES = [(a, b, c) for a, b in product(range(5), repeat=2) for c in range(abs(a - b), min(a + b, 6) + 1)]
 

@@ -44,7 +44,7 @@ def make_batch() -> MakeBatch:
             labels=labels,
             weights=torch.tensor(weights or (1.0,) * count, dtype=torch.float64),
             property_weights=property_weights or {},
-            index=torch.arange(count),
+            indices=torch.arange(count),
         )
 
     return make
