@@ -133,7 +133,7 @@ def test_channels_and_tangents(
         compare("symmetric_contraction", atoms_of("2|0.1.2|2", "many", channels), 2, tangents)
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("channels", [8, 40])
 def test_threads(edges_of: Maker, atoms_of: Maker, instruction_set: str, threads: int, channels: int) -> None:
     """More threads than blocks of channels as well; and the same bits twice."""
     for operation, given, reals in (
