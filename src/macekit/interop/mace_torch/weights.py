@@ -8,6 +8,7 @@ from math import sqrt
 import numpy as np
 
 from macekit.errors import ModelFileError
+from macekit.interop.mace_torch.contraction import contraction_weights
 from macekit.interop.mace_torch.description import Description
 from macekit.interop.mace_torch.maps import (
     Coupling,
@@ -20,16 +21,14 @@ from macekit.interop.mace_torch.maps import (
     normalised_layers,
     radial_layers,
 )
-from macekit.interop.mace_torch.projection import project_paths
 from macekit.interop.mace_torch.tree import Array, Module
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 from macekit.model.activation import ACTIVATIONS
+from macekit.o3 import SymmetricProduct
 
 Weights = dict[str, Array]
 TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
 """Largest relative residual of the coupling tensors: those of a float32 file are rounded to float32."""
-NO_ROUNDING = 1e-12
-"""Relative size of residuals that are those of float64."""
 
 
 class WeightReader:
@@ -164,28 +163,17 @@ class WeightReader:
         degrees = tuple(sorted(l for l in modules if l == 0 or not is_last))
         max_ell = self.description.max_ell
         key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation))
-        products = ContractionStructure.from_key(key).products  # by order, then degree
-        parts, bases, extra = [], [], []
-        for symmetric in products:
-            weight = self._coupling_weights(modules[symmetric.degree], symmetric.order)  # [S, paths, K]
-            tensor = modules[symmetric.degree].tensor(f"U_matrix_{symmetric.order}") if weight is not None else None
-            if weight is None or tensor is None:
-                parts.append(np.zeros((len(self.rows), symmetric.num_functions, self.description.channels)))
-                bases.append(np.zeros((len(symmetric.outputs), 0)))
-                continue
-            where = modules[symmetric.degree].path
-            found = project_paths(tensor, symmetric, (max_ell + 1) ** 2, self.tolerance, where)
-            parts.append(np.einsum("pf,zpk->zfk", found.members, weight))
-            rounded = np.abs(found.rounding).max(axis=0, initial=0.0) > NO_ROUNDING * np.abs(tensor).max()
-            bases.append(found.rounding[:, rounded])
-            extra.append(weight[:, rounded])
+
+        def stored(symmetric: SymmetricProduct) -> tuple[Array, Array, str] | None:
+            module = modules[symmetric.degree]
+            weight = self._coupling_weights(module, symmetric.order)  # [S, paths, K]
+            return None if weight is None else (weight, module.tensor(f"U_matrix_{symmetric.order}"), module.path)
+
+        weights = contraction_weights(
+            key, stored, len(self.rows), self.description.channels, (max_ell + 1) ** 2, self.tolerance
+        )
         matrices = by_degree(linear_blocks(block.child("linear")))
-        weights = {f"product.linear.weights.{l}": matrices[l] * sqrt(len(matrices[l])) for l in degrees}
-        weights["product.weights"] = np.concatenate(parts, axis=1)
-        if any(basis.shape[1] for basis in bases):
-            weights["product.rounding_basis"] = _block_diagonal(bases)
-            weights["product.rounding_weights"] = np.concatenate(extra, axis=1)
-        return weights
+        return weights | {f"product.linear.weights.{l}": matrices[l] * sqrt(len(matrices[l])) for l in degrees}
 
     def _coupling_weights(self, contraction: Module, order: int) -> Array | None:
         """Weights [S, paths, K] of the chosen elements at one order; None above the highest of this layer."""
@@ -244,12 +232,3 @@ def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Arr
     columns = values.reshape(*values.shape[:-1], len(ordered), -1)
     chosen = [columns[..., position, :] * path.factor for position, path in ordered]
     return np.stack(chosen, axis=-2).reshape(values.shape)
-
-
-def _block_diagonal(blocks: Sequence[Array]) -> Array:
-    matrix = np.zeros((sum(block.shape[0] for block in blocks), sum(block.shape[1] for block in blocks)))
-    row = column = 0
-    for block in blocks:
-        matrix[row : row + block.shape[0], column : column + block.shape[1]] = block
-        row, column = row + block.shape[0], column + block.shape[1]
-    return matrix

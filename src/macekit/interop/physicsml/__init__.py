@@ -1,0 +1,1 @@
+"""Models of PhysicsML: directories read as data and converted exactly, and its configurations."""
