@@ -91,6 +91,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "edge_irreps": "3x0e+3x1o",
     },
     "nonlinear_early_cutoff": {"interaction_cls_first": "density", "interaction_cls": "nonlinear"},
+    "energy_dipole": {"class": "EnergyDipolesMACE", "MLP_irreps": "3x0e+3x1o"},
+    "energy_dipole_tanh": {
+        "class": "EnergyDipolesMACE",
+        "MLP_irreps": "3x0e+3x1o",
+        "gate": torch.tanh,
+        "hidden_irreps": "4x0e+4x1o+4x2e",
+        "interaction_cls_first": "agnostic_residual",
+        "num_interactions": 3,
+    },
+    "dipole": {"class": "AtomicDipolesMACE", "MLP_irreps": "3x1o", "atomic_energies": None},
     "float32": {"dtype": torch.float32, "correlation": 3},
 }
 
@@ -116,10 +126,11 @@ def build(options: dict[str, Any]) -> torch.nn.Module:
     for name in ("hidden_irreps", "MLP_irreps", "edge_irreps"):
         if values.get(name) is not None:
             values[name] = o3.Irreps(values[name])
-    values["atomic_energies"] = np.array(values["atomic_energies"])
+    if values["atomic_energies"] is not None:
+        values["atomic_energies"] = np.array(values["atomic_energies"])
     values["num_elements"] = len(values["atomic_numbers"])
     values["use_reduced_cg"] = False
-    if kind == "MACE":
+    if kind != "ScaleShiftMACE":
         del values["atomic_inter_scale"], values["atomic_inter_shift"]
     model = getattr(modules, kind)(**values)
     with torch.no_grad():  # nothing stays at a start value that would hide it, such as 0 or 1
@@ -129,10 +140,15 @@ def build(options: dict[str, Any]) -> torch.nn.Module:
     return model
 
 
+def heads_of(model: torch.nn.Module) -> list[str]:
+    """Levels of theory; models of dipoles have none."""
+    return list(getattr(model, "heads", ["Default"]))
+
+
 def evaluate(model: torch.nn.Module, atoms: Atoms, head: str, with_forces: bool) -> dict[str, np.ndarray]:
     """Energy, forces, and what every interaction and product put out, in float64."""
     torch.set_default_dtype(torch.float64)
-    table, heads = AtomicNumberTable([int(z) for z in model.atomic_numbers]), list(model.heads)
+    table, heads = AtomicNumberTable([int(z) for z in model.atomic_numbers]), heads_of(model)
     configuration = data.config_from_atoms(atoms, head_name=head)
     batch = data.AtomicData.from_config(configuration, z_table=table, cutoff=float(model.r_max), heads=heads)
     loader = torch_geometric.dataloader.DataLoader([batch], batch_size=1)
@@ -147,10 +163,14 @@ def evaluate(model: torch.nn.Module, atoms: Atoms, head: str, with_forces: bool)
 
     blocks = [("interaction", model.interactions), ("product", model.products)]
     hooks = [b.register_forward_hook(keep(f"{kind}{i}")) for kind, bs in blocks for i, b in enumerate(bs)]
-    output = model(next(iter(loader)).to_dict(), compute_force=with_forces)
+    inputs = next(iter(loader)).to_dict()
+    inputs["charges"] = torch.zeros(len(atoms))
+    output = model(inputs, compute_force=with_forces)
     for hook in hooks:
         hook.remove()
-    found["energy"] = output["energy"].detach().numpy()
+    for key in ("energy", "dipole"):
+        if key in output:
+            found[key] = output[key].detach().numpy()
     if with_forces:
         found["forces"] = output["forces"].detach().numpy()
     return found
@@ -163,8 +183,8 @@ def write(name: str) -> bytes:
     torch.save(model, buffer)
     model = model.double()
     arrays: dict[str, np.ndarray] = {}
-    with_forces = MODELS[name].get("radial_type") != "chebyshev"  # torch cannot differentiate that basis
-    for head in model.heads:
+    with_forces = name not in ("chebyshev_agnesi", "dipole")  # torch cannot differentiate that basis
+    for head in heads_of(model):
         for label, atoms in structures().items():
             found = evaluate(model, atoms, head, with_forces)
             arrays |= {f"{head}/{label}/{key}": value for key, value in found.items()}

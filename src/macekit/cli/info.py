@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +14,14 @@ from macekit.cli.failures import reported_failures
 
 def info(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model directory, or model file of mace-torch.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a model is and what it can predict, without executing anything in its files."""
     with reported_failures():
         from macekit.interop.inspection import model_summary
 
         summary = model_summary(model)
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(summary)))
+        typer.echo(dumps(summary, indent=2, ensure_ascii=False) if json else "\n".join(_lines(summary)))
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:

@@ -110,11 +110,16 @@ class ModelConfig(Config):
     radial_constants: dict[str, list[float]] = Field(default_factory=dict)
     """Constants of basis, transform and repulsion where they are not the usual ones, as in imported models: bessel,
     gaussian, agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights, zbl_factor (extension)."""
+    couplings: Literal["exact", "float32"] = "exact"
+    """Imported models only: whether the coupling coefficients of the convolutions are those of a float32 file
+    (extension)."""
     coupling_rounding: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     """Imported models only: number of functions in each layer that hold the rounding of the couplings of a float32
     file, so that predictions are those of the file to all digits (extension)."""
     mlp_activation: Literal["silu", "tanh", "abs", "none"] = "silu"
     """Activation of the output MLP (extension)."""
+    vector_gate: Literal["sigmoid", "silu", "tanh", "abs", "none"] = "sigmoid"
+    """Function of the scalars that multiply the vectors in the read-out of the last layer (extension)."""
     read_layers: Literal["all", "last"] = "all"
     """Which layers the scalar outputs read (extension)."""
     compatibility: Literal["none", "physicsml"] = "none"

@@ -22,7 +22,8 @@ from macekit.interop.physicsml.directory import is_physicsml
 ARCHITECTURE = (
     "name", "num_interactions", "hidden_irreps", "max_ell", "correlation", "mlp_irreps", "radial_mlp", "num_bessel",
     "radial_basis", "num_polynomial_cutoff", "distance_transform", "envelope", "interaction_first", "interaction",
-    "edge_irreps", "pair_repulsion", "mlp_activation", "read_layers", "tuner", "uncertainty", "compatibility",
+    "edge_irreps", "pair_repulsion", "mlp_activation", "vector_gate", "read_layers", "tuner", "uncertainty",
+    "compatibility",
 )  # fmt: skip
 """Choices that are shown."""
 
@@ -136,7 +137,8 @@ def _of_file(file: Path) -> dict[str, Any]:
         "elements": symbols,
         "cutoff": description.cutoff,
         "avg_num_neighbours": description.avg_num_neighbours,
-        "predicts": ["energy", "forces", "stress"],
+        "predicts": ["energy", "forces", "stress"] * description.predicts_energy
+        + ["dipole"] * description.predicts_dipole,
         "heads": {
             head: {
                 "reference_energies": {

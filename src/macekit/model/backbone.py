@@ -78,6 +78,7 @@ class Backbone(nn.Module):
                 generator=generator,
                 edge_channels=width,
                 edge_degrees=sent,
+                rounds_couplings=config.couplings == "float32",
             )
             product = ProductBasis(
                 config.max_ell,

@@ -120,7 +120,7 @@ def _heads(config: ModelConfig, facts: DatasetFacts, backbone: Backbone, generat
         if name is None:
             return None
         degrees = [backbone.degrees_of(i) for i in range(layers)]
-        readouts = VectorReadouts(degrees, backbone.channels, hidden, generator)
+        readouts = VectorReadouts(degrees, backbone.channels, hidden, generator, config.vector_gate)
         return VectorHead(readouts, facts.scale.get(name, 1.0))
 
     def deviation_head(names: list[str]) -> DeviationHead | None:

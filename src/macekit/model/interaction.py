@@ -82,6 +82,7 @@ class Interaction(nn.Module):
         generator: Source of the initial weights.
         edge_channels: Number of channels of the messages; None: K.
         edge_degrees: Degrees that are sent; None: all of `degrees_in`.
+        rounds_couplings: Whether the 3j symbols are those of float32.
         mixes_by_element: Whether the atomic basis is mixed by element.
         by_density: Whether messages are divided by a learned density instead of n̄.
     """
@@ -97,13 +98,14 @@ class Interaction(nn.Module):
         generator: Generator,
         edge_channels: int | None = None,
         edge_degrees: tuple[int, ...] | None = None,
+        rounds_couplings: bool = False,
         mixes_by_element: bool = True,
         by_density: bool = False,
     ) -> None:
         super().__init__()
         width = channels if edge_channels is None else edge_channels
         self.degrees_up = tuple(l for l in degrees_in if edge_degrees is None or l in edge_degrees)
-        self.key = ConvolutionStructure.key(self.degrees_up, max_ell)
+        self.key = ConvolutionStructure.key(self.degrees_up, max_ell, rounds_couplings)
         self.structure = ConvolutionStructure.from_key(self.key)
         self.degrees_in = degrees_in
         self.channels, self.width = channels, width

@@ -62,6 +62,7 @@ class NonlinearInteraction(nn.Module):
         generator: Source of the initial weights.
         edge_channels: Number of channels of the messages; None: K.
         edge_degrees: Degrees that are sent; None: all of `degrees_in`.
+        rounds_couplings: Whether the 3j symbols are those of float32.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class NonlinearInteraction(nn.Module):
         generator: Generator,
         edge_channels: int | None = None,
         edge_degrees: tuple[int, ...] | None = None,
+        rounds_couplings: bool = False,
     ) -> None:
         super().__init__()
         width = channels if edge_channels is None else edge_channels
         self.degrees_in, self.channels, self.width = degrees_in, channels, width
         self.degrees_up = tuple(l for l in degrees_in if edge_degrees is None or l in edge_degrees)
-        self.key = ConvolutionStructure.key(self.degrees_up, max_ell)
+        self.key = ConvolutionStructure.key(self.degrees_up, max_ell, rounds_couplings)
         self.structure = ConvolutionStructure.from_key(self.key)
         self.degrees = self.structure.degrees_out()
         self.carried = tuple(l for l in self.degrees if l in self.degrees_up)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +12,13 @@ from macekit.geometry.graph import Graph
 from macekit.model.activation import ACTIVATIONS
 from macekit.model.constants import Constants
 from macekit.model.linear import split_degrees
+
+
+def gate_function(name: str) -> Callable[[Tensor], Tensor]:
+    """Function of the gates of vectors; the sigmoid as it is, between 0 and 1."""
+    if name == "sigmoid":
+        return torch.sigmoid
+    return ACTIVATIONS[name].__call__
 
 
 class LinearReadout(nn.Module):
@@ -45,15 +52,16 @@ class ScalarMLP(nn.Module):
 class GatedVector(nn.Module):
     """Read-out of the last layer for a vector: vectors times gates made of scalars, then linear. Equivariant."""
 
-    def __init__(self, channels: int, hidden: int, generator: Generator) -> None:
+    def __init__(self, channels: int, hidden: int, generator: Generator, gate: str = "sigmoid") -> None:
         super().__init__()
+        self.gate = gate_function(gate)
         self.vectors = LinearReadout(channels, hidden, generator)
         self.gates = LinearReadout(channels, hidden, generator)
         self.linear = LinearReadout(hidden, 1, generator)
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> Tensor:
         """[N, K], [N, 3, K] → [N, 3]."""
-        gates = torch.sigmoid(self.gates(scalars))[:, None]  # [N, 1, H]
+        gates = self.gate(self.gates(scalars))[:, None]  # [N, 1, H]
         return self.linear(self.vectors(vectors) * gates).squeeze(-1)  # type: ignore[no-any-return]
 
 
@@ -101,15 +109,23 @@ class VectorReadouts(nn.Module):
         channels: K.
         hidden: Channels of the gated read-out.
         generator: Source of the initial weights.
+        gate: Function of the gates.
     """
 
-    def __init__(self, degrees: Sequence[tuple[int, ...]], channels: int, hidden: int, generator: Generator) -> None:
+    def __init__(
+        self,
+        degrees: Sequence[tuple[int, ...]],
+        channels: int,
+        hidden: int,
+        generator: Generator,
+        gate: str = "sigmoid",
+    ) -> None:
         super().__init__()
         self.degrees = tuple(degrees)
         self.linear = nn.ModuleDict(
             {str(i): LinearReadout(channels, 1, generator) for i, d in enumerate(degrees[:-1]) if 1 in d}
         )
-        self.gated = GatedVector(channels, hidden, generator)
+        self.gated = GatedVector(channels, hidden, generator, gate)
 
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
         """Read the vectors of every layer's features [N, D, K]."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from macekit.interop.mace_torch.projection import project_paths
+from macekit.interop.mace_torch.projection import block_diagonal, project_paths
 from macekit.interop.mace_torch.tree import Array
 from macekit.kernels.structure import ContractionStructure
 from macekit.o3 import SymmetricProduct
@@ -49,15 +49,6 @@ def contraction_weights(
         extra.append(weight[:, rounded])
     weights = {"product.weights": np.concatenate(parts, axis=1)}
     if any(basis.shape[1] for basis in bases):
-        weights["product.rounding_basis"] = _block_diagonal(bases)
+        weights["product.rounding_basis"] = block_diagonal(bases)
         weights["product.rounding_weights"] = np.concatenate(extra, axis=1)
     return weights
-
-
-def _block_diagonal(blocks: list[Array]) -> Array:
-    matrix = np.zeros((sum(block.shape[0] for block in blocks), sum(block.shape[1] for block in blocks)))
-    row = column = 0
-    for block in blocks:
-        matrix[row : row + block.shape[0], column : column + block.shape[1]] = block
-        row, column = row + block.shape[0], column + block.shape[1]
-    return matrix

@@ -22,7 +22,7 @@ from macekit.interop.mace_torch.weights import WeightReader, Weights
 from macekit.model.build import build_model
 from macekit.model.mace import Mace
 
-ENERGY, FORCES, STRESS = "energy", "forces", "stress"
+ENERGY, FORCES, STRESS, DIPOLE = "energy", "forces", "stress", "dipole"
 
 
 def read_mace_torch(
@@ -95,7 +95,12 @@ def _facts(description: Description, head: str, rows: Sequence[int]) -> DatasetF
         elements=[description.elements[row] for row in rows],
         cutoff=description.cutoff,
         avg_num_neighbours=description.avg_num_neighbours,
-        targets={"y_graph_scalars": [ENERGY], "y_node_vector": FORCES, "stress": STRESS},
+        targets={
+            "y_graph_scalars": [ENERGY] if description.predicts_energy else [],
+            "y_node_vector": FORCES if description.predicts_energy else None,
+            "stress": STRESS if description.predicts_energy else None,
+            "y_graph_vector": DIPOLE if description.predicts_dipole else None,
+        },
         reference_energies={ENERGY: [energies[row] for row in rows]},
         scale={ENERGY: description.scale[head]},
         shift={ENERGY: description.shift[head]},
@@ -125,7 +130,8 @@ def _config(
             "hidden_irreps": _sized(channels, description.hidden_irreps[0] if layers > 1 else "0e"),
             "mlp_irreps": f"{description.mlp_channels}x0e",
             "correlation": max(description.correlation),
-            "compute_forces": True,
+            "compute_forces": description.predicts_energy,
+            "vector_gate": description.vector_gate,
             "radial_mlp": description.radial_mlp,
             "interaction_first": description.interactions[0],
             "interaction": _same(description.interactions[1:], "interactions") or "agnostic_residual",
@@ -137,6 +143,7 @@ def _config(
             "pair_repulsion": description.pair_repulsion,
             "radial_constants": _radial_constants(model, description, head, rows),
             "coupling_rounding": rounding,
+            "couplings": "float32" if description.dtype == "float32" else "exact",
             "mlp_activation": description.mlp_activation,
             "read_layers": "all" if len(description.readouts) == layers else "last",
         }

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from macekit.errors import ModelFileError, did_you_mean
-from macekit.interop.mace_torch.maps import activation
+from macekit.interop.mace_torch.maps import activation, gate_functions
 from macekit.interop.mace_torch.tree import Module
 from macekit.o3 import Irrep
 
-MODELS = ("ScaleShiftMACE", "MACE")
+MODELS = ("ScaleShiftMACE", "MACE", "EnergyDipolesMACE", "AtomicDipolesMACE")
 INTERACTIONS = {
     "RealAgnosticInteractionBlock": "agnostic",
     "RealAgnosticResidualInteractionBlock": "agnostic_residual",
@@ -22,7 +22,7 @@ INTERACTIONS = {
 }
 BASES = {"BesselBasis": "bessel", "GaussianBasis": "gaussian", "ChebychevBasis": "chebyshev"}
 TRANSFORMS = {"AgnesiTransform": "agnesi", "SoftTransform": "soft"}
-READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock")
+READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock", "LinearDipoleReadoutBlock", "NonLinearDipoleReadoutBlock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,18 @@ class Description:
     shift: dict[str, float]
     dtype: str
     num_parameters: int
+    vector_gate: str
+    """Function of the gates of a dipole's read-out."""
+
+    @property
+    def predicts_energy(self) -> bool:
+        """Whether the model has an energy."""
+        return self.model_class != "AtomicDipolesMACE"
+
+    @property
+    def predicts_dipole(self) -> bool:
+        """Whether the model has a dipole."""
+        return "Dipole" in self.model_class
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -100,7 +112,9 @@ def describe(model: Module) -> Description:
     radial = model.child("radial_embedding")
     basis, envelope = radial.child("bessel_fn"), radial.child("cutoff_fn")
     heads = [str(head) for head in model.get("heads") or ["Default"]]
-    energies = np.atleast_2d(model.child("atomic_energies_fn").tensor("atomic_energies"))
+    zeros = np.zeros((1, model.tensor("atomic_numbers").size))
+    has_energies = model.has("atomic_energies_fn")
+    energies = np.atleast_2d(model.child("atomic_energies_fn").tensor("atomic_energies")) if has_energies else zeros
     scale_shift = model.child("scale_shift") if model.class_name == "ScaleShiftMACE" else None
     scales, shifts = (
         np.broadcast_to(np.atleast_1d(scale_shift.tensor(name)) if scale_shift else default, len(heads))
@@ -108,7 +122,7 @@ def describe(model: Module) -> Description:
     )
     if energies.shape[0] != len(heads):
         energies = np.broadcast_to(energies, (len(heads), energies.shape[1]))
-    mlp_channels, mlp_activation = _output_mlp(readouts[-1], len(heads))
+    mlp_channels, mlp_activation, vector_gate = _output_mlp(readouts[-1], len(heads))
     hidden = [[irrep for _, irrep in product.child("linear").irreps("irreps_out")] for product in products]
     channels = {count for product in products for count, _ in product.child("linear").irreps("irreps_out")}
     if len(channels) != 1:
@@ -142,6 +156,7 @@ def describe(model: Module) -> Description:
         shift=dict(zip(heads, shifts.tolist(), strict=True)),
         dtype=str(model.child("node_embedding").child("linear").get("weight").dtype),
         num_parameters=_num_parameters(model),
+        vector_gate=vector_gate,
     )
 
 
@@ -201,14 +216,20 @@ def _correlation(product: Module) -> int:
     return found.pop()
 
 
-def _output_mlp(readout: Module, num_heads: int) -> tuple[int, str]:
-    """Channels of one head and activation; a linear read-out of the last layer is an MLP without activation."""
-    if readout.class_name == "LinearReadoutBlock":
-        return 1, "none"
+def _output_mlp(readout: Module, num_heads: int) -> tuple[int, str, str]:
+    """Channels of one head, activation and gate; a linear read-out of the last layer is an MLP without activation."""
+    if readout.class_name in ("LinearReadoutBlock", "LinearDipoleReadoutBlock"):
+        return 1, "none", "sigmoid"
+    if readout.class_name == "NonLinearDipoleReadoutBlock":
+        widths = {count for count, _ in readout.irreps("hidden_irreps")}
+        if len(widths) != 1:
+            raise ModelFileError(f"{readout.path}: scalars and vectors of different numbers cannot be represented")
+        (name, _), (gate, _) = gate_functions(readout.child("equivariant_nonlin"))
+        return widths.pop(), name, gate
     width = sum(count for count, irrep in readout.irreps("hidden_irreps") if irrep.l == 0)
     activations = readout.child("non_linearity").state["_modules"]["acts"].state["_modules"]
     name, _ = activation(activations.get("0"), f"{readout.path}.non_linearity")
-    return width // num_heads, name
+    return width // num_heads, name, "sigmoid"
 
 
 def _num_parameters(model: Module) -> int:

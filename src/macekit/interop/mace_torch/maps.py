@@ -11,7 +11,6 @@ from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
 from macekit.interop.mace_torch.records import Record
 from macekit.interop.mace_torch.tree import Array, Module, function_name
-from macekit.model.activation import ACTIVATIONS
 from macekit.o3 import wigner_3j
 
 ACTIVATION_NAMES = {
@@ -177,24 +176,19 @@ def activation(value: Any, where: str) -> tuple[str, float]:
     return ACTIVATION_NAMES[name], 1.0 if abs(factor - 1.0) < 1e-4 else factor  # e3nn leaves these out
 
 
-def gate_factors(gate: Module) -> tuple[float, float]:
-    """Normalisations of SiLU on scalars and of sigmoid gates, in units of ours.
-
-    Raises:
-        ModelFileError: If the functions are others.
-    """
-    if gate.class_name == "GatedEquivariantBlock":
-        found = [
-            (function_name(gate.get(f"_act_{name}")), gate.number(f"_{name}_cst", 1.0)) for name in ("scalar", "gate")
-        ]
-        names = [ACTIVATION_NAMES.get(name, name) for name, _ in found]
-        factors = [factor for _, factor in found]
-    else:  # e3nn.nn.Gate
-        acts = [gate.child(name).child("acts").state["_modules"]["0"] for name in ("act_scalars", "act_gates")]
-        names, factors = map(list, zip(*(activation(act, gate.path) for act in acts), strict=True))
-    if names != ["silu", "sigmoid"]:
-        raise ModelFileError(f"{gate.path}: gates of {', '.join(names)} are not read; expected silu, sigmoid")
-    return factors[0] / ACTIVATIONS["silu"].norm, factors[1] / ACTIVATIONS["sigmoid"].norm
+def gate_functions(gate: Module) -> tuple[tuple[str, float], tuple[str, float]]:
+    """Names and normalisations of the functions on scalars and on gates, as `activation` gives them."""
+    if gate.class_name != "GatedEquivariantBlock":  # e3nn.nn.Gate
+        first, second = (gate.child(f"act_{name}").child("acts").state["_modules"] for name in ("scalars", "gates"))
+        return activation(first.get("0"), gate.path), activation(second.get("0"), gate.path)
+    found = []
+    for kind in ("scalar", "gate"):
+        function = gate.get(f"_act_{kind}")
+        name = "none" if function is None else ACTIVATION_NAMES.get(function_name(function))
+        if name is None:
+            raise ModelFileError(f"{gate.path}: the gate {function_name(function)} is not read")
+        found.append((name, gate.number(f"_{kind}_cst", 1.0) if name != "none" else 1.0))
+    return found[0], found[1]
 
 
 def instructions(module: Module) -> list[tuple[Any, ...]]:
@@ -223,8 +217,11 @@ def wigner_ratio(stored: Any, degrees: tuple[int, int, int], tolerance: float, w
     """
     if not isinstance(stored, np.ndarray):
         return 1.0
-    ours, theirs = wigner_3j(*degrees), np.asarray(stored, dtype=np.float64).reshape(wigner_3j(*degrees).shape)
-    ratio = float(np.vdot(ours, theirs))
+    ours = wigner_3j(*degrees)
+    if stored.dtype == np.float32:
+        ours = ours.astype(np.float32).astype(np.float64)
+    theirs = np.asarray(stored, dtype=np.float64).reshape(ours.shape)
+    ratio = float(np.vdot(ours, theirs) / np.vdot(ours, ours))
     if np.abs(theirs - ratio * ours).max() > tolerance:
         raise ModelFileError(f"{where}: the coupling {degrees} is no Wigner 3j symbol")
     return ratio

@@ -7,6 +7,7 @@ weights of this basis exactly, whatever the phases and the order of paths in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,3 +87,13 @@ def _codes(outputs: Integers, factors: Integers, num_components: int) -> Integer
     for column in np.asarray(factors, dtype=np.int64).T:
         code = code * num_components + column
     return code
+
+
+def block_diagonal(blocks: Sequence[Array]) -> Array:
+    """Matrices below and beside one another, zero elsewhere."""
+    matrix = np.zeros((sum(block.shape[0] for block in blocks), sum(block.shape[1] for block in blocks)))
+    row = column = 0
+    for block in blocks:
+        matrix[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return matrix

@@ -12,15 +12,15 @@ from macekit.interop.mace_torch.contraction import contraction_weights
 from macekit.interop.mace_torch.description import Description
 from macekit.interop.mace_torch.maps import (
     Coupling,
-    activation,
     by_degree,
     couplings,
     element_matrices,
-    gate_factors,
+    gate_functions,
     linear_blocks,
     normalised_layers,
     radial_layers,
 )
+from macekit.interop.mace_torch.readouts import readout_weights
 from macekit.interop.mace_torch.tree import Array, Module
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 from macekit.model.activation import ACTIVATIONS
@@ -56,7 +56,7 @@ class WeightReader:
             if product.get("use_sc", False) and self.description.interactions[i].endswith("residual"):
                 found |= self._residual(interaction, is_last=i == len(products) - 1)
             weights |= {f"backbone.layers.{i}.{name}": value for name, value in found.items()}
-        return weights | {f"heads.graph_scalars.readouts.readouts.{k}": v for k, v in self._readouts().items()}
+        return weights | readout_weights(self.model, self.description, self.head)
 
     def _embedding(self) -> Array:
         (matrix,) = by_degree(linear_blocks(self.model.child("node_embedding").child("linear"))).values()
@@ -129,7 +129,10 @@ class WeightReader:
         ):
             weights[f"{gate_name}.weights.0"] = matrices[0][:, channels:]
             weights |= {f"{map_name}.weights.{l}": matrix[:, :channels] for l, matrix in matrices.items()}
-        on_scalars, on_gates = gate_factors(block.child("equivariant_nonlin"))
+        scalars, gates = gate_functions(block.child("equivariant_nonlin"))
+        if (scalars[0], gates[0]) != ("silu", "sigmoid"):
+            raise ModelFileError(f"{block.path}: gates of {scalars[0]} and {gates[0]} are not read")
+        on_scalars, on_gates = (factor / ACTIVATIONS[name].norm for name, factor in (scalars, gates))
         for l, matrix in by_degree(linear_blocks(block.child("linear_2"))).items():
             weights[f"linear_2.weights.{l}"] = matrix * (sqrt(len(matrix)) * (on_gates if l else on_scalars))
         return weights
@@ -160,23 +163,31 @@ class WeightReader:
         contraction = block.child("symmetric_contractions")
         irreps = contraction.irreps("irreps_out")
         modules = {irrep.l: m for (_, irrep), m in zip(irreps, contraction.children("contractions"), strict=True)}
-        degrees = tuple(sorted(l for l in modules if l == 0 or not is_last))
+        degrees = tuple(sorted({0} | {l for l in modules if self._is_kept(l, is_last)}))
         max_ell = self.description.max_ell
         key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation))
 
         def stored(symmetric: SymmetricProduct) -> tuple[Array, Array, str] | None:
-            module = modules[symmetric.degree]
+            module = modules.get(symmetric.degree)
             weight = self._coupling_weights(module, symmetric.order)  # [S, paths, K]
-            return None if weight is None else (weight, module.tensor(f"U_matrix_{symmetric.order}"), module.path)
+            if weight is None or module is None:
+                return None
+            return weight, module.tensor(f"U_matrix_{symmetric.order}"), module.path
 
-        weights = contraction_weights(
-            key, stored, len(self.rows), self.description.channels, (max_ell + 1) ** 2, self.tolerance
-        )
+        channels = self.description.channels
+        weights = contraction_weights(key, stored, len(self.rows), channels, (max_ell + 1) ** 2, self.tolerance)
         matrices = by_degree(linear_blocks(block.child("linear")))
-        return weights | {f"product.linear.weights.{l}": matrices[l] * sqrt(len(matrices[l])) for l in degrees}
+        absent = np.zeros((channels, channels))  # models of dipoles alone have no scalars in their last layer
+        return weights | {f"product.linear.weights.{l}": matrices.get(l, absent) * sqrt(channels) for l in degrees}
 
-    def _coupling_weights(self, contraction: Module, order: int) -> Array | None:
-        """Weights [S, paths, K] of the chosen elements at one order; None above the highest of this layer."""
+    def _is_kept(self, l: int, is_last: bool) -> bool:
+        """Whether anything reads a degree: of the last layer only scalars, and vectors for a dipole."""
+        return not is_last or l == 0 or (l == 1 and self.description.predicts_dipole)
+
+    def _coupling_weights(self, contraction: Module | None, order: int) -> Array | None:
+        """Weights [S, paths, K] of the chosen elements at one order; None where there are none."""
+        if contraction is None:
+            return None
         stored = [*reversed(contraction.tensors("weights")), contraction.tensor("weights_max")]
         if order > len(stored):
             return None
@@ -188,43 +199,16 @@ class WeightReader:
     def _residual(self, block: Module, is_last: bool) -> Weights:
         if block.child("skip_tp").class_name == "Linear":
             plain = by_degree(linear_blocks(block.child("skip_tp")))
-            kept = {l: matrix for l, matrix in plain.items() if l == 0 or not is_last}
+            kept = {l: matrix for l, matrix in plain.items() if self._is_kept(l, is_last)}
             return {f"residual.weights.{l}": matrix * sqrt(len(matrix)) for l, matrix in kept.items()}
         matrices = element_matrices(block.child("skip_tp"))
-        return {
-            f"residual.weights.{l}": self._of_elements(matrix)
-            for l, matrix in matrices.items()
-            if l == 0 or not is_last
-        }
+        found = {l: self._of_elements(matrix) for l, matrix in matrices.items() if self._is_kept(l, is_last)}
+        found.setdefault(0, np.zeros_like(next(iter(found.values()))))
+        return {f"residual.weights.{l}": matrix for l, matrix in found.items()}
 
     def _of_elements(self, matrices: Array) -> Array:
         """Matrices [S, K, K] of the chosen elements in our normalisation."""
         return matrices[self.rows] * sqrt(len(self.rows) * matrices.shape[1])
-
-    def _readouts(self) -> Weights:
-        weights: Weights = {}
-        readouts = self.model.children("readouts")
-        for number, readout in enumerate(readouts):
-            if readout.class_name == "NonLinearReadoutBlock":
-                weights |= {f"{number}.{name}": value for name, value in self._mlp(readout).items()}
-                continue
-            matrix = by_degree(linear_blocks(readout.child("linear")))[0][:, [self.head]]
-            matrix = matrix * sqrt(matrix.shape[0])
-            if number == len(readouts) - 1:
-                weights |= {f"{number}.linear_1.weight": matrix, f"{number}.linear_2.weight": np.ones((1, 1))}
-            else:
-                weights[f"{number}.weight"] = matrix
-        return weights
-
-    def _mlp(self, readout: Module) -> Weights:
-        """The hidden units and the output of one head; those of other heads are masked in the file."""
-        first, second = (by_degree(linear_blocks(readout.child(f"linear_{n}")))[0] for n in (1, 2))
-        width = self.description.mlp_channels
-        units = slice(self.head * width, (self.head + 1) * width)
-        function = readout.child("non_linearity").state["_modules"]["acts"].state["_modules"].get("0")
-        name, factor = activation(function, readout.path)
-        first, second = first[:, units], second[units][:, [self.head]] * (factor / ACTIVATIONS[name].norm)
-        return {"linear_1.weight": first * sqrt(first.shape[0]), "linear_2.weight": second * sqrt(width)}
 
 
 def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Array:

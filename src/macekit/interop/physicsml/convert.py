@@ -165,6 +165,7 @@ def _converted(source: _Source, tensors: Tensors, energy_unit: str | None) -> tu
     choices = model_choices(name, values) | {
         "radial_mlp": RADIAL_MLP,
         "radial_constants": _radial_constants(tensors, prefix, values["num_bessel"], facts.cutoff),
+        "couplings": "float32" if source.directory.dtype == "float32" else "exact",
         "coupling_rounding": rounding if any(rounding) else [],
         "compatibility": compatibility_of(name, values, facts),
     }

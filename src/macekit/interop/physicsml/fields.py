@@ -68,9 +68,7 @@ def checked(name: str, config: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: the model '{name}' is not read; read are {', '.join(VARIANTS)}", did_you_mean(name, VARIANTS)
         )
-    known = {*DEFAULTS, *LOSSES, *TRAINING, "datamodule"} - (
-        set() if tuner_of(name) == "adapter" else set(OF_ADAPTERS)
-    )
+    known = {*DEFAULTS, *LOSSES, *TRAINING, "datamodule"} - (set() if tuner_of(name) == "adapter" else set(OF_ADAPTERS))
     _only(config, known, where)
     datamodule = config.get("datamodule") or {}
     if not isinstance(datamodule, Mapping):

@@ -1,0 +1,97 @@
+// What the kernels are given: plain pointers and sizes. Nothing here owns memory.
+#pragma once
+
+#include <cstdint>
+
+namespace macekit {
+
+// A sparse matrix by rows, those with the fewest entries first, so that processors predict the lengths of loops:
+// the n-th is row[n] with the entries start[n] ... start[n + 1].
+template <class T>
+struct Sparse {
+    int rows;
+    const int* row;
+    const int* start;
+    const int* column;
+    const T* value;
+};
+
+// A coupling of the edge convolution. A product is one component of the sender times one of the harmonics.
+struct Path {
+    int index;          // position of its radial function
+    int degree;         // l of the harmonics
+    int first_input;    // row of the sender's features
+    int inputs;         // 2 l_in + 1
+    int first_product;  // products are ordered (component of the sender, component of the harmonics)
+};
+
+template <class T>
+struct ConvolutionStructure {
+    int dim_in, dim_out, num_paths, max_ell, num_products;
+    const Path* paths;        // by ascending degree of the harmonics
+    const int* degree_start;  // paths of degree l are degree_start[l] ... degree_start[l + 1]
+    Sparse<T> row_terms;      // rows of the output out of products
+    Sparse<T> product_terms;  // the transpose
+    int harmonics() const { return (max_ell + 1) * (max_ell + 1); }
+};
+
+// Edges in the order of their receivers: those of receiver i are start[i] ... start[i + 1].
+struct Edges {
+    std::int64_t atoms, count;
+    const std::int64_t* start;
+    const std::int64_t* edge;    // position in the caller's order
+    const std::int64_t* sender;
+};
+
+// h [N, D_in, K], y [E, L], radial [E, P, K], grad and out [N, D_out, K]. Tangents may be null, which is zero.
+template <class T>
+struct ConvolutionArguments {
+    std::int64_t channels;
+    const T *h, *y, *radial, *grad;
+    const T *tangent_h, *tangent_y, *tangent_radial;
+    T *out, *to_h, *to_y, *to_radial;  // to_h comes as zeros, the others uninitialised
+};
+
+// A node of the tree of monomials; its path from the root is the monomial. Children are consecutive.
+struct Node {
+    int factor;  // component that multiplies it
+    int term;    // coefficient of its monomial, -1: none
+    int first, end;
+};
+
+// One tree per output component (its root is the node of that number): B = Σ_children a[factor] (c + Σ ...).
+struct ContractionStructure {
+    int dim_in, dim_out, num_terms, num_nodes, order;
+    const Node* nodes;
+};
+
+// Atoms sorted by species: those of species s are start[s] ... start[s + 1] in `atom`.
+struct Species {
+    std::int64_t atoms, count;
+    const std::int64_t* start;
+    const std::int64_t* atom;
+};
+
+// a [N, D, K], coefficients [S, T, K], grad and out [N, M, K]. Tangents may be null, which is zero.
+template <class T>
+struct ContractionArguments {
+    std::int64_t channels;
+    const T *a, *coefficients, *grad;
+    const T *tangent_a, *tangent_coefficients;
+    T *out, *to_a, *to_coefficients;  // all uninitialised
+};
+
+// The kernels of one instruction set and precision: forward, backward, second backward.
+template <class T>
+struct ConvolutionKernels {
+    using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const ConvolutionArguments<T>&, int threads);
+    Kernel passes[3];
+};
+
+template <class T>
+struct ContractionKernels {
+    using Kernel = void (*)(const ContractionStructure&, const Species&, const ContractionArguments<T>&, int threads);
+    Kernel passes[3];
+};
+
+}  // namespace macekit

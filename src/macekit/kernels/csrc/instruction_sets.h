@@ -1,0 +1,20 @@
+// The kernels of every instruction set, and which of them this processor runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+
+namespace macekit {
+
+// Names of the instruction sets that this processor runs and for which there are kernels, the best first.
+std::vector<std::string> instruction_sets();
+
+// The kernels of one of them; std::invalid_argument for another name.
+template <class T>
+ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set);
+template <class T>
+ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
+
+}  // namespace macekit

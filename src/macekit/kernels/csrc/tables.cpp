@@ -1,0 +1,97 @@
+#include "tables.h"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace macekit {
+
+SparseMatrix::SparseMatrix(int rows, const std::vector<int>& row, const std::vector<int>& column,
+                           const std::vector<double>& value)
+    : row_(rows), start_(1, 0) {
+    std::vector<std::vector<std::size_t>> entries(rows);
+    for (std::size_t entry = 0; entry < row.size(); ++entry) entries[row[entry]].push_back(entry);
+    std::iota(row_.begin(), row_.end(), 0);
+    std::stable_sort(row_.begin(), row_.end(), [&](int x, int y) { return entries[x].size() < entries[y].size(); });
+    for (const int r : row_) {
+        for (const std::size_t entry : entries[r]) {
+            column_.push_back(column[entry]);
+            double_.push_back(value[entry]);
+            single_.push_back(static_cast<float>(value[entry]));
+        }
+        start_.push_back(static_cast<int>(column_.size()));
+    }
+}
+
+template <>
+Sparse<double> SparseMatrix::view() const {
+    return {static_cast<int>(row_.size()), row_.data(), start_.data(), column_.data(), double_.data()};
+}
+
+template <>
+Sparse<float> SparseMatrix::view() const {
+    return {static_cast<int>(row_.size()), row_.data(), start_.data(), column_.data(), single_.data()};
+}
+
+ConvolutionTable::ConvolutionTable(int max_ell, int dim_in, int dim_out, const std::vector<int>& l_in,
+                                   const std::vector<int>& l_sh, const std::vector<int>& first_input,
+                                   const std::vector<int>& harmonic, const std::vector<int>& row,
+                                   const std::vector<int>& column, const std::vector<double>& value)
+    : max_ell_(max_ell), dim_in_(dim_in), dim_out_(dim_out), num_products_(0), degree_start_(max_ell + 2, 0) {
+    std::vector<int> product_of_column, degree_of_column;
+    for (std::size_t path = 0; path < l_in.size(); ++path) {
+        paths_.push_back({static_cast<int>(path), l_sh[path], first_input[path], 2 * l_in[path] + 1, num_products_});
+        ++degree_start_[l_sh[path] + 1];
+        for (int m = 0; m < 2 * l_in[path] + 1; ++m) {
+            product_of_column.push_back(num_products_);
+            degree_of_column.push_back(l_sh[path]);
+            num_products_ += 2 * l_sh[path] + 1;
+        }
+    }
+    std::partial_sum(degree_start_.begin(), degree_start_.end(), degree_start_.begin());
+    std::stable_sort(paths_.begin(), paths_.end(), [](const Path& x, const Path& y) { return x.degree < y.degree; });
+    std::vector<int> product;
+    for (std::size_t entry = 0; entry < value.size(); ++entry) {
+        const int degree = degree_of_column[column[entry]];
+        product.push_back(product_of_column[column[entry]] + harmonic[entry] - degree * degree);
+    }
+    terms_ = {SparseMatrix(dim_out, row, product, value), SparseMatrix(num_products_, product, row, value)};
+}
+
+template <class T>
+ConvolutionStructure<T> ConvolutionTable::view() const {
+    return {dim_in_,       dim_out_,       static_cast<int>(paths_.size()), max_ell_,
+            num_products_, paths_.data(),  degree_start_.data(),            terms_[0].view<T>(),
+            terms_[1].view<T>()};
+}
+
+template ConvolutionStructure<float> ConvolutionTable::view() const;
+template ConvolutionStructure<double> ConvolutionTable::view() const;
+
+ContractionTable::ContractionTable(int dim_in, int dim_out, int num_terms, int order, const std::vector<int>& factor,
+                                   const std::vector<int>& term, const std::vector<int>& first,
+                                   const std::vector<int>& end)
+    : dim_in_(dim_in), dim_out_(dim_out), num_terms_(num_terms), order_(order) {
+    for (std::size_t node = 0; node < factor.size(); ++node)
+        nodes_.push_back({factor[node], term[node], first[node], end[node]});
+}
+
+ContractionStructure ContractionTable::view() const {
+    return {dim_in_, dim_out_, num_terms_, static_cast<int>(nodes_.size()), order_, nodes_.data()};
+}
+
+Grouping::Grouping(const std::int64_t* group, std::int64_t count, std::int64_t groups, const char* what)
+    : start(groups + 1, 0), position(count) {
+    for (std::int64_t n = 0; n < count; ++n) {
+        if (group[n] < 0 || group[n] >= groups)
+            throw std::out_of_range(std::string(what) + " " + std::to_string(group[n]) + " at position " +
+                                    std::to_string(n) + " is not in 0 ... " + std::to_string(groups - 1));
+        ++start[group[n] + 1];
+    }
+    std::partial_sum(start.begin(), start.end(), start.begin());
+    std::vector<std::int64_t> next(start.begin(), start.end() - 1);
+    for (std::int64_t n = 0; n < count; ++n) position[next[group[n]]++] = n;
+}
+
+}  // namespace macekit

@@ -1,0 +1,70 @@
+"""Whether a backend reproduces the reference on a small built-in problem; it takes a few milliseconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from macekit.kernels import reference
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
+
+if TYPE_CHECKING:
+    from macekit.kernels.dispatch import Backend
+
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""Largest difference, relative to the largest number of the result."""
+CONVOLUTION = ConvolutionStructure.key((0, 1), 1)
+CONTRACTION = ContractionStructure.key(1, (0, 1), 2)
+ATOMS, EDGES, CHANNELS, SPECIES = 3, 7, 19, 2
+"""Edges in no order; channels that fill whole registers and leave a remainder."""
+
+
+def largest_difference(backend: Backend) -> str | None:
+    """None where a backend reproduces the reference, otherwise what differs and by how much."""
+    for dtype, tolerance in TOLERANCES.items():
+        for name, arguments in _calls(dtype):
+            expected = _as_tuple(getattr(reference, name)(*arguments))
+            try:
+                found = _as_tuple(getattr(backend, name)(*arguments))
+            except Exception as failure:  # whatever it is, the backend is not used
+                return f"{name} in {dtype} raises {type(failure).__name__}: {failure}"
+            for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+                worst = float((one - other).abs().max() / other.abs().max())
+                if not worst <= tolerance:
+                    return f"result {number} of {name} in {dtype} differs by {worst:.1e}, allowed {tolerance:.0e}"
+    return None
+
+
+def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
+    """Every function with its arguments."""
+    convolution, contraction = ConvolutionStructure.from_key(CONVOLUTION), ContractionStructure.from_key(CONTRACTION)
+    h = _waves(dtype, ATOMS, convolution.dim_in, CHANNELS)
+    y = _waves(dtype, EDGES, (convolution.max_ell + 1) ** 2)
+    radial = _waves(dtype, EDGES, len(convolution.paths), CHANNELS)
+    sender, receiver = torch.arange(EDGES) % ATOMS, (torch.arange(EDGES) * 2 + 1) % ATOMS
+    of_edges = (h, y, radial, sender, receiver, CONVOLUTION)
+    grad = _waves(dtype, ATOMS, convolution.dim_out, CHANNELS)
+    a = _waves(dtype, ATOMS, contraction.dim_in, CHANNELS)
+    coefficients = _waves(dtype, SPECIES, contraction.num_terms, CHANNELS)
+    of_atoms = (a, coefficients, torch.arange(ATOMS) % SPECIES, CONTRACTION)
+    grad_atoms = _waves(dtype, ATOMS, contraction.dim_out, CHANNELS)
+    return [
+        ("edge_convolution", of_edges),
+        ("edge_convolution_backward", (grad, *of_edges)),
+        ("edge_convolution_backward2", (h.cos(), y.cos(), radial.cos(), grad, *of_edges)),
+        ("symmetric_contraction", of_atoms),
+        ("symmetric_contraction_backward", (grad_atoms, *of_atoms)),
+        ("symmetric_contraction_backward2", (a.cos(), coefficients.cos(), grad_atoms, *of_atoms)),
+    ]
+
+
+def _waves(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Numbers without a pattern that a mistake could share, and without the global random state."""
+    count = int(torch.tensor(shape).prod())
+    return (torch.arange(count, dtype=torch.float64) ** 1.5).sin().to(dtype).view(shape)
+
+
+def _as_tuple(result: Any) -> tuple[Tensor, ...]:
+    return (result,) if isinstance(result, Tensor) else tuple(result)
