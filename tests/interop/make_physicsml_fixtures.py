@@ -129,7 +129,10 @@ def fill(module: torch.nn.Module) -> None:
 
 def main(folder: Path) -> None:
     positions = structures()
-    outputs: dict[str, np.ndarray] = {f"positions_{i}": x for i, x in enumerate(positions)}
+    outputs: dict[str, np.ndarray] = {}
+    for i, x in enumerate(positions):
+        outputs |= {f"positions_{i}": x, f"numbers_{i}": np.array(NUMBERS[i])}
+        outputs |= {f"charges_{i}": np.array(CHARGES[i]), f"bonds_{i}": np.array(BONDS[i])}
     with tarfile.open(folder / "physicsml.tar.xz", "w:xz") as archive:
         for name, (kind, dtype, choices, targets) in MODELS.items():
             torch.set_default_dtype(getattr(torch, dtype))

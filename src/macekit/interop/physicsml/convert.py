@@ -18,7 +18,7 @@ from macekit.interop.physicsml.atoms import Atoms, atoms_of
 from macekit.interop.physicsml.directory import Directory, read_directory
 from macekit.interop.physicsml.fields import checked, model_choices, names_of, tuner_of
 from macekit.interop.physicsml.heads import compatibility_of, head_weights, scales_and_shifts
-from macekit.interop.physicsml.tuners import tuner_weights
+from macekit.interop.physicsml.tuners import check_order, tuner_weights
 from macekit.interop.physicsml.weights import TOLERANCES, BackboneReader, Tensors, Weights
 from macekit.model.build import build_model
 from macekit.model.mace import Mace
@@ -144,6 +144,7 @@ def _converted(source: _Source, tensors: Tensors, energy_unit: str | None) -> tu
     hidden = [irrep.l for _, irrep in Irreps.parse(values["hidden_irreps"])]
     num_elements = len(source.atoms.elements)
     tuner = tuner_of(name)
+    check_order(tuner, hidden)
     prefix = BACKBONES[tuner]
     reader = BackboneReader(
         tensors,

@@ -38,11 +38,6 @@ def tuner_weights(
 
 def _ssf(tensors: Tensors, prefix: str, degrees: Sequence[int], channels: int) -> dict[str, Array]:
     """γ per channel and degree, β for the scalars."""
-    if degrees[0] != 0:
-        raise ModelFileError(
-            f"{prefix}: hidden irreps that do not start with scalars: PhysicsML adds β to other features there, "
-            "which is not equivariant and cannot be represented"
-        )
     gamma = tensors.array(f"{prefix}.gamma", len(degrees), channels)
     return {"gamma": gamma[np.argsort(degrees)], "beta": tensors.array(f"{prefix}.beta", channels)}
 
@@ -95,3 +90,16 @@ class _Adapter:
         factors = dict(zip(self.outgoing, scale, strict=True))
         mean, bias = (self.tensors.array(f"{name}.{key}", self.channels) for key in ("running_mean", "bias"))
         return factors, bias - mean * factors[0]
+
+
+def check_order(tuner: str, hidden: Sequence[int]) -> None:
+    """Refuse what is not equivariant in PhysicsML.
+
+    Raises:
+        ModelFileError: If β would be added to vectors.
+    """
+    if tuner == "ssf" and hidden[0] != 0:
+        raise ModelFileError(
+            "hidden irreps that do not start with scalars: PhysicsML adds β to the first features there, "
+            "which is not equivariant and cannot be represented"
+        )
