@@ -36,7 +36,7 @@ CLASSES = {
     "adapter_mace_model": (AdapterMACEModelConfig, PooledAdapterMACEModule),
 }
 SMALL = {"num_bessel": 4, "max_ell": 2, "correlation": 2, "hidden_irreps": "3x0e + 3x1o", "mlp_irreps": "4x0e",
-         "avg_num_neighbours": 5.5, "scaling_mean": 0.7, "scaling_std": 1.3}  # fmt: skip
+         "avg_num_neighbours": 0.5, "scaling_mean": 0.7, "scaling_std": 1.3}  # fmt: skip
 EVERYTHING = {"y_graph_scalars": ["u0", "lumo"], "y_graph_vector": "dipole", "y_node_scalars": ["q", "s"],
               "y_node_vector": "v"}  # fmt: skip
 ENERGY = {"y_graph_scalars": ["energy"], "y_node_vector": "forces"}
@@ -119,8 +119,6 @@ def fill(module: torch.nn.Module) -> None:
         levels = torch.tensor([-1.25, -0.75, 0.25, 1.0])
         chosen = torch.randint(4, parameter.shape, generator=generator)
         parameter.data = levels[chosen].to(parameter.dtype)
-        if "weights" in name:
-            parameter.data *= 0.25
     for norm in module.modules():
         if isinstance(norm, BatchNorm):
             for buffer, low in ((norm.running_mean, -0.5), (norm.running_var, 0.3)):

@@ -25,8 +25,9 @@ from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 
 FIXTURES = Path(__file__).parent / "fixtures"
-TOLERANCE = 1e-12
-"""Relative to the largest value of an output."""
+TOLERANCE = {"float64": 1e-12, "float32": 2e-11}
+"""Relative to the largest value of an output. Couplings of float32 files have noise where they vanish, which is left
+out."""
 NAMES = (
     "all_heads", "features", "vectors_first", "one_layer", "sum_of_scalars", "mean_var", "ssf", "adapter",
     "adapter_without_channels",
@@ -83,7 +84,7 @@ def test_same_numbers(name: str, directories: Path, tmp_path: Path) -> None:
         reference = expected()[key]
         value = found[key.partition("/")[2]].numpy()
         assert value.shape == reference.shape, key
-        assert np.abs(value - reference).max() <= TOLERANCE * np.abs(reference).max(), key
+        assert np.abs(value - reference).max() <= TOLERANCE[provenance["dtype_in_file"]] * np.abs(reference).max(), key
 
 
 def test_all_heads_are_there(directories: Path) -> None:
