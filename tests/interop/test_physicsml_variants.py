@@ -180,3 +180,22 @@ def test_units_of_several_scalars(directories: Path) -> None:
 
 def copied(directory: Path, folder: Path) -> Path:
     return Path(shutil.copytree(directory, folder / directory.name))
+
+
+class Malicious:
+    """What a checkpoint must not be able to do."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.file,)
+
+
+def test_nothing_in_a_checkpoint_runs(directories: Path, tmp_path: Path) -> None:
+    copy = copied(directories / "ssf", tmp_path)
+    checkpoint, witness = copy / "model_artefacts" / "module_checkpoint.ckpt", tmp_path / "witness"
+    torch.save({"state_dict": {}, "hyper_parameters": Malicious(witness)}, checkpoint)
+    with pytest.raises(ModelFileError, match="refused"):
+        read_physicsml(copy)
+    assert not witness.exists()

@@ -54,11 +54,7 @@ def evaluate(
             strain = graph.cell.new_zeros(graph.num_graphs, 3, 3).requires_grad_()
             moved = strained(moved, (strain + strain.mT) / 2.0)
         outputs: dict[str, Tensor] = model(moved)
-        columns, targets = outputs["y_graph_scalars"], model.facts.targets
-        if model.config.compatibility == "physicsml":
-            energy = columns.sum(dim=1)
-        else:
-            energy = columns[:, targets.y_graph_scalars.index(targets.energy or "")]
+        energy = _differentiated(model, outputs["y_graph_scalars"])
         inputs = [positions] if strain is None else [positions, strain]
         if not energy.requires_grad:  # no edges at all: the energy does not depend on the positions
             gradients = [torch.zeros_like(tensor) for tensor in inputs]
@@ -75,6 +71,14 @@ def evaluate(
         if strain is not None:
             outputs["stress"] = _per_volume(gradients[1], graph)
     return outputs if training else {name: value.detach() for name, value in outputs.items()}
+
+
+def _differentiated(model: Mace, columns: Tensor) -> Tensor:
+    """What forces are derivatives of, [G], out of the graph scalars [G, T]."""
+    if model.config.compatibility == "physicsml":
+        return columns.sum(dim=1)
+    targets = model.facts.targets
+    return columns[:, targets.y_graph_scalars.index(targets.energy or "")]
 
 
 def _per_volume(virial: Tensor, graph: Graph) -> Tensor:

@@ -80,7 +80,7 @@ def read_physicsml(
         raise ModelFileError(f"{directory}: cannot be represented: {error.message}", error.hint) from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{directory}: damaged, or of a version that is not read: {error!r}") from None
-    unit = "eV" if energy_unit else "that of the labels the model was trained on"
+    unit = "eV" if energy_unit else "the unit of the labels"
     provenance = {
         "converted_from": "PhysicsML",
         "version": source.directory.version,
@@ -88,7 +88,7 @@ def read_physicsml(
         "model_class": source.directory.name,
         "elements_in_file": source.atoms.elements,
         "dtype_in_file": source.directory.dtype,
-        "units": {"energy": unit, "stress": f"{unit}/angstrom^3"},
+        "units": {"energy": unit, "stress": "eV/angstrom^3" if energy_unit else f"{unit} per angstrom^3"},
         "notes": source.notes,
     }
     return model.to(dtype), provenance
