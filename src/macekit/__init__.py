@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from macekit.interfaces.runs import train as train
     from macekit.interfaces.trained import TrainedModel as TrainedModel
     from macekit.interfaces.trained import load_model as load_model
+    from macekit.interop.physicsml.config import from_physicsml as from_physicsml
     from macekit.model.build import build_model as build_model
 
     __version__: str
@@ -50,6 +51,7 @@ _HOMES = {
     "TrainingRun": "macekit.config.run",
     "UsageError": "macekit.errors",
     "build_model": "macekit.model.build",
+    "from_physicsml": "macekit.interop.physicsml.config",
     "load_model": "macekit.interfaces.trained",
     "load_run": "macekit.config.loading",
     "train": "macekit.interfaces.runs",
@@ -71,6 +73,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "build_model",
+    "from_physicsml",
     "load_model",
     "load_run",
     "train",

@@ -16,7 +16,7 @@ SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
-    "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype"],
+    "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
     "info": ["MODEL", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }

@@ -12,7 +12,7 @@ import macekit
 PUBLIC = {
     "BackendUnavailable", "ConfigError", "DataError", "DatasetFacts", "MacekitError", "ModelConfig",
     "ModelFileError", "NonFiniteError", "ResumeError", "Structure", "TrainedModel", "TrainingRun",
-    "UsageError", "__version__", "build_model", "load_model", "load_run", "train",
+    "UsageError", "__version__", "build_model", "from_physicsml", "load_model", "load_run", "train",
 }  # fmt: skip
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from macekit.cli.failures import reported_failures
 
+if TYPE_CHECKING:
+    import torch
+
+    from macekit.model.mace import Mace
+
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model file of mace-torch, or directory of PhysicsML.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Model of mace-torch (.model), or directory of PhysicsML.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
     more: Annotated[list[str] | None, typer.Argument(metavar="[ELEMENT]...", help="More of --elements.")] = None,
     head: Annotated[str | None, typer.Option(help="Level of theory, where the model has several.")] = None,
@@ -21,6 +28,9 @@ def convert(
     dtype: Annotated[
         Literal["float32", "float64"], typer.Option(help="Precision of the weights; float64 keeps every digit.")
     ] = "float64",
+    energy_unit: Annotated[
+        str | None, typer.Option(help="PhysicsML only: unit of its labels, such as hartree.  [default: not converted]")
+    ] = None,
 ) -> None:
     """Convert a model of mace-torch or PhysicsML exactly, without executing anything in its files.
 
@@ -30,26 +40,43 @@ def convert(
     with reported_failures():
         import torch
 
-        from macekit.errors import UsageError
-        from macekit.interop.mace_torch.convert import read_mace_torch
         from macekit.interop.native import save_native
-        from macekit.interop.physicsml.convert import read_physicsml
+        from macekit.interop.physicsml.directory import is_physicsml
 
         precision = {"float32": torch.float32, "float64": torch.float64}[dtype]
         numbers = _atomic_numbers(elements or [], more or [])
-        if file.is_dir():
-            if head is not None or numbers is not None:
-                raise UsageError("--head, --elements: these are for models of mace-torch; leave them out")
-            model, provenance = read_physicsml(file, precision)
+        if is_physicsml(file):
+            model, provenance = _of_physicsml(file, head, numbers, precision, energy_unit)
         else:
-            model, provenance = read_mace_torch(file, head=head, elements=numbers, dtype=precision)
+            model, provenance = _of_mace_torch(file, head, numbers, precision, energy_unit)
         save_native(model, out, provenance=provenance)
+        for note in provenance.get("notes", []):
+            typer.echo(f"note: {note}", err=True)
         count = sum(parameter.numel() for parameter in model.parameters())
-        typer.echo(
-            f"wrote {out}: {len(model.facts.elements)} elements, head {provenance['head']}, "
-            f"{count} parameters, {dtype}",
-            err=True,
-        )
+        name = f"head {provenance['head']}" if "head" in provenance else provenance["model_class"]
+        typer.echo(f"wrote {out}: {len(model.facts.elements)} elements, {name}, {count} parameters, {dtype}", err=True)
+
+
+def _of_mace_torch(
+    file: Path, head: str | None, elements: list[int] | None, dtype: torch.dtype, energy_unit: str | None
+) -> tuple[Mace, dict[str, Any]]:
+    from macekit.errors import UsageError
+    from macekit.interop.mace_torch.convert import read_mace_torch
+
+    if energy_unit is not None:
+        raise UsageError("--energy-unit: models of mace-torch are in eV; leave it out")
+    return read_mace_torch(file, head=head, elements=elements, dtype=dtype)
+
+
+def _of_physicsml(
+    file: Path, head: str | None, elements: list[int] | None, dtype: torch.dtype, energy_unit: str | None
+) -> tuple[Mace, dict[str, Any]]:
+    from macekit.errors import UsageError
+    from macekit.interop.physicsml.convert import read_physicsml
+
+    if head is not None:
+        raise UsageError("--head: models of PhysicsML have one level of theory; leave it out")
+    return read_physicsml(file, elements=elements, dtype=dtype, energy_unit=energy_unit)
 
 
 def _atomic_numbers(elements: list[str], more: list[str]) -> list[int] | None:

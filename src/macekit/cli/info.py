@@ -35,10 +35,11 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     for name, value in summary["architecture"].items():
         text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         yield f"{name:26}{text}"
+    unit = summary["units"]["energy"]
     for name, head in summary["heads"].items():
-        yield f"{'head':26}{name}: scale {head['scale']:.6g}, shift {head['shift']:.6g} eV"
+        yield f"{'head':26}{name}: scale {head['scale']:.6g}, shift {head['shift']:.6g} ({unit})"
         energies = [f"{symbol} {energy:.6g}" for symbol, energy in head["reference_energies"].items()]
-        yield f"{'  E0 in eV':26}{', '.join(energies)}"
+        yield f"{'  E0':26}{', '.join(energies)}"
     for name, value in summary["provenance"].items():
         yield f"{name:26}{value}"
     yield f"{'sha256':26}{summary['sha256']}"

@@ -124,6 +124,11 @@ class ModelConfig(Config):
     """Function of the scalars that multiply the vectors in the read-out of the last layer (extension)."""
     read_layers: Literal["all", "last"] = "all"
     """Which layers the scalar outputs read (extension)."""
+    compatibility: Literal["none", "physicsml"] = "none"
+    """Imported models only, which cannot be trained: "physicsml" keeps what PhysicsML does otherwise. Its vector
+    outputs read the layers before the last linearly and add the mean to every component; its standard deviation is
+    |Σ s|/N; its forces belong to the sum of all graph scalars; bond features reach to the cutoff; its adapters have
+    batch normalisations, with stored statistics (extension)."""
     tuner: Tuner = "none"
     """Parameter-efficient fine-tuning inside the backbone (extension; set by `name` where it says so)."""
     uncertainty: Uncertainty = "none"

@@ -44,6 +44,11 @@ class TrainingRun(Config):
                 "nothing to train: every loss is missing or has weight 0; "
                 "give model.y_graph_scalars_loss_config or another"
             )
+        if model.compatibility != "none":
+            raise ValueError(
+                f"model.compatibility: {model.compatibility} is for imported models, "
+                "which cannot be trained; leave it out"
+            )
         if (model.compute_forces or targets.stress) and not targets.y_graph_scalars:
             raise ValueError(
                 "forces and stress are derivatives of an energy: data.targets.y_graph_scalars must name one"

@@ -16,6 +16,7 @@ from macekit.data.structure import Structure
 from macekit.data.validation import validate_structure
 from macekit.errors import ModelFileError, UsageError
 from macekit.interop.native import load_native, read_config, save_native
+from macekit.interop.physicsml.directory import is_physicsml
 from macekit.outputs.predictions import STD, Predictions, predict
 from macekit.training.distributed import choose_device
 
@@ -233,6 +234,10 @@ def _refuse_what_is_no_model(path: Path) -> None:
         raise ModelFileError(f"{path}: expected a directory with config.json and model.safetensors, got a file", hint)
     if not path.exists():
         raise ModelFileError(f"{path}: no such directory; expected one with config.json and model.safetensors")
+    if is_physicsml(path):
+        raise ModelFileError(
+            f"{path}: a model of PhysicsML", f"convert it once: macekit convert {path.name} OUT, then load OUT"
+        )
     for name in ("config.json", "model.safetensors"):
         if not (path / name).is_file():
             inner = path / "model"

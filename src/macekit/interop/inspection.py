@@ -16,11 +16,14 @@ from macekit.interop.mace_torch.archive import read_archive
 from macekit.interop.mace_torch.description import describe
 from macekit.interop.mace_torch.tree import Module
 from macekit.interop.native import UNITS, WEIGHTS, read_config
+from macekit.interop.physicsml.convert import read_physicsml
+from macekit.interop.physicsml.directory import is_physicsml
 
 ARCHITECTURE = (
     "name", "num_interactions", "hidden_irreps", "max_ell", "correlation", "mlp_irreps", "radial_mlp", "num_bessel",
     "radial_basis", "num_polynomial_cutoff", "distance_transform", "envelope", "interaction_first", "interaction",
     "edge_irreps", "pair_repulsion", "mlp_kind", "mlp_activation", "vector_gate", "read_layers", "tuner", "uncertainty",
+    "compatibility",
 )  # fmt: skip
 """Choices that are shown."""
 
@@ -29,7 +32,7 @@ def model_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Architecture, elements, heads, reference energies, parameters, units, provenance and checksum of a model.
 
     Args:
-        path: A model directory, or a model file of mace-torch, in which nothing is executed.
+        path: A model directory of macekit or PhysicsML, or a model file of mace-torch; nothing in them is executed.
 
     Returns:
         Plain values, ready for JSON.
@@ -37,6 +40,8 @@ def model_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ModelFileError: If it cannot be read.
     """
+    if is_physicsml(path):
+        return _of_physicsml(Path(path))
     return _of_file(Path(path)) if Path(path).is_file() else _of_directory(Path(path))
 
 
@@ -44,10 +49,34 @@ def _of_directory(directory: Path) -> dict[str, Any]:
     config = read_config(directory)
     facts = DatasetFacts.from_dict(config["facts"], f"{directory}: facts")
     choices = ModelConfig.from_dict(config["model"], f"{directory}: model")
+    return {
+        "format": f"macekit {config['schema_version']}",
+        **_of_model(choices, facts),
+        "parameters": _num_values(directory / WEIGHTS),
+        "dtype": config["dtype"],
+        "units": config["units"],
+        "provenance": config["provenance"],
+        "sha256": config["sha256"][WEIGHTS],
+    }
+
+
+def _of_physicsml(directory: Path) -> dict[str, Any]:
+    model, provenance = read_physicsml(directory)
+    return {
+        "format": "PhysicsML",
+        **_of_model(model.config, model.facts),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": provenance["dtype_in_file"],
+        "units": {**UNITS, **provenance["units"]},
+        "provenance": provenance,
+        "sha256": provenance["sha256"],
+    }
+
+
+def _of_model(choices: ModelConfig, facts: DatasetFacts) -> dict[str, Any]:
     symbols = [chemical_symbols[number] for number in facts.elements]
     energies = facts.reference_energies
     return {
-        "format": f"macekit {config['schema_version']}",
         "architecture": {name: getattr(choices, name) for name in ARCHITECTURE},
         "elements": symbols,
         "cutoff": facts.cutoff,
@@ -61,11 +90,6 @@ def _of_directory(directory: Path) -> dict[str, Any]:
             }
             for name in facts.targets.y_graph_scalars
         },
-        "parameters": _num_values(directory / WEIGHTS),
-        "dtype": config["dtype"],
-        "units": config["units"],
-        "provenance": config["provenance"],
-        "sha256": config["sha256"][WEIGHTS],
     }
 
 

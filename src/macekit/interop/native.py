@@ -35,7 +35,7 @@ def save_native(model: Mace, directory: str | os.PathLike[str], *, provenance: M
     Args:
         model: The model.
         directory: Where to; its parents are made.
-        provenance: Where the model comes from, for the record; plain values.
+        provenance: Where the model comes from, for the record; plain values. Its `units` replace those of macekit.
 
     Returns:
         The directory.
@@ -54,7 +54,7 @@ def save_native(model: Mace, directory: str | os.PathLike[str], *, provenance: M
         "dtype": str(model.dtype).removeprefix("torch."),
         "model": model.config.model_dump(mode="json"),
         "facts": model.facts.model_dump(mode="json"),
-        "units": UNITS,
+        "units": {**UNITS, **(provenance or {}).get("units", {})},
         "provenance": dict(provenance or {}),
     }
     config = json.loads(json.dumps(config))

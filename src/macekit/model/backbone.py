@@ -51,7 +51,8 @@ class Backbone(nn.Module):
         self.channels, hidden = parse_hidden_irreps(config.hidden_irreps)
         self.cutoff, self.max_ell = facts.cutoff, config.max_ell
         self.power, self.basis = config.num_polynomial_cutoff, RadialBasis(config, facts)
-        self.envelopes_messages = facts.num_edge_features > 0 or config.envelope == "messages"
+        has_bonds = facts.num_edge_features > 0 and config.compatibility == "none"
+        self.envelopes_messages = has_bonds or config.envelope == "messages"
         self.envelopes_basis = config.envelope == "basis"
         self.num_elements, self.num_edge_features = len(facts.elements), facts.num_edge_features
         num_node_features = facts.num_node_features

@@ -12,6 +12,7 @@ from macekit.config import DatasetFacts, ModelConfig
 from macekit.config.model import VARIANTS
 from macekit.errors import ConfigError, did_you_mean
 from macekit.model.backbone import Backbone
+from macekit.model.compatibility import EarlyVectorReadouts, MeanDeviationHead, ShiftedVectorHead
 from macekit.model.mace import Heads, Mace
 from macekit.model.readout import DeviationHead, ScalarHead, ScalarReadouts, VectorHead, VectorReadouts
 from macekit.model.repulsion import REPULSIONS
@@ -74,6 +75,8 @@ def _with_name(name: str, config: ModelConfig | Mapping[str, Any]) -> ModelConfi
 
 
 def _has_vector_output(config: ModelConfig, facts: DatasetFacts) -> bool:
+    if config.compatibility == "physicsml":
+        return False
     direct = facts.targets.y_node_vector is not None and not config.compute_forces
     return facts.targets.y_graph_vector is not None or direct
 
@@ -127,13 +130,17 @@ def _heads(config: ModelConfig, facts: DatasetFacts, backbone: Backbone, generat
         if name is None:
             return None
         degrees = [backbone.degrees_of(i) for i in range(layers)]
+        if config.compatibility == "physicsml":
+            early = EarlyVectorReadouts(degrees, backbone.channels, generator)
+            return ShiftedVectorHead(early, facts.scale.get(name, 1.0), facts.shift.get(name, 0.0))
         readouts = VectorReadouts(degrees, backbone.channels, hidden, generator, config.vector_gate)
         return VectorHead(readouts, facts.scale.get(name, 1.0))
 
     def deviation_head(names: list[str]) -> DeviationHead | None:
         if config.uncertainty == "none":
             return None
-        return DeviationHead(scalars(len(names)), [scale_and_shift(config, facts, name)[0] for name in names])
+        kind = MeanDeviationHead if config.compatibility == "physicsml" else DeviationHead
+        return kind(scalars(len(names)), [scale_and_shift(config, facts, name)[0] for name in names])
 
     return Heads(
         graph_scalars=scalar_head(targets.y_graph_scalars),

@@ -104,14 +104,45 @@ class Adapter(nn.Module):
         """The adapted output [N, D_out, K]."""
         incoming = dict(zip(self.degrees_in, split_degrees(h_in, self.degrees_in), strict=True))
         outgoing = split_degrees(h_out, self.degrees_out)
+        carried = self.carried(outgoing)
         before = dict(zip(self.before.degrees, self.before([incoming[l] for l in self.before.degrees]), strict=True))
         after = self.after(outgoing)
         adapted = []
-        for l, block, change in zip(self.degrees_out, outgoing, after, strict=True):
+        for l, block, change in zip(self.degrees_out, carried, after, strict=True):
             adapted.append(block + self.s_after * change)
             if l in before:
                 adapted[-1] = adapted[-1] + self.s_before * before[l]
         return torch.cat(adapted, dim=1)
+
+    def carried(self, blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What the adapters add to: the blocks [N, 2l+1, K] of the layer's output as they are."""
+        return blocks
+
+
+class NormalisedAdapter(Adapter):
+    """γ h_out + β + s_before A_before(h_in) + s_after A_after(h_out): an adapter with batch normalisations.
+
+    At the stored statistics a normalisation is a factor per channel and a constant for scalars. γ and β are those of
+    the layer's output, β with the constants of both adapters; their factors are in their last maps.
+    """
+
+    def __init__(
+        self,
+        degrees_in: Sequence[int],
+        degrees_out: Sequence[int],
+        channels: int,
+        ratio: int,
+        initial_s: float,
+        generator: Generator,
+    ) -> None:
+        super().__init__(degrees_in, degrees_out, channels, ratio, initial_s, generator)
+        self.gamma = nn.Parameter(torch.ones(len(self.degrees_out), channels, dtype=torch.float64))
+        self.beta = nn.Parameter(torch.zeros(channels, dtype=torch.float64))
+
+    def carried(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        """γ of the blocks [N, 2l+1, K], and β on the scalars."""
+        scaled = [factor * block for factor, block in zip(self.gamma, blocks, strict=True)]
+        return [scaled[0] + self.beta, *scaled[1:]]
 
 
 def make_tuner(
@@ -121,7 +152,8 @@ def make_tuner(
     if config.tuner == "ssf":
         return SSF(degrees_out, channels)
     if config.tuner == "adapter":
-        return Adapter(degrees_in, degrees_out, channels, config.ratio_adapter_down, config.initial_s, generator)
+        kind = NormalisedAdapter if config.compatibility == "physicsml" else Adapter
+        return kind(degrees_in, degrees_out, channels, config.ratio_adapter_down, config.initial_s, generator)
     return NoTuner()
 
 

@@ -16,7 +16,8 @@ def evaluate(
 ) -> dict[str, Tensor]:
     """Outputs of the model with forces and stress.
 
-    F = −dE/dx and σ = (1/V) dE/dε, with E the energy target alone, V the volume of the physical cell, and ε a
+    F = −dE/dx and σ = (1/V) dE/dε, with E the energy target alone (the sum of all graph
+    scalars in an imported model with `compatibility: physicsml`), V the volume of the physical cell, and ε a
     symmetric strain of positions and cell.
 
     Args:
@@ -53,7 +54,7 @@ def evaluate(
             strain = graph.cell.new_zeros(graph.num_graphs, 3, 3).requires_grad_()
             moved = strained(moved, (strain + strain.mT) / 2.0)
         outputs: dict[str, Tensor] = model(moved)
-        energy = outputs["y_graph_scalars"][:, model.facts.targets.y_graph_scalars.index(model.facts.targets.energy)]
+        energy = _differentiated(model, outputs["y_graph_scalars"])
         inputs = [positions] if strain is None else [positions, strain]
         if not energy.requires_grad:  # no edges at all: the energy does not depend on the positions
             gradients = [torch.zeros_like(tensor) for tensor in inputs]
@@ -70,6 +71,14 @@ def evaluate(
         if strain is not None:
             outputs["stress"] = _per_volume(gradients[1], graph)
     return outputs if training else {name: value.detach() for name, value in outputs.items()}
+
+
+def _differentiated(model: Mace, columns: Tensor) -> Tensor:
+    """What forces are derivatives of, [G], out of the graph scalars [G, T]."""
+    if model.config.compatibility == "physicsml":
+        return columns.sum(dim=1)
+    targets = model.facts.targets
+    return columns[:, targets.y_graph_scalars.index(targets.energy or "")]
 
 
 def _per_volume(virial: Tensor, graph: Graph) -> Tensor:

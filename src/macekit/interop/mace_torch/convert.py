@@ -55,7 +55,7 @@ def read_mace_torch(
         weights = WeightReader(root, description, rows, description.heads.index(name)).read()
         config = _config(root, description, name, rows, _rounding(description, weights))
         model = build_model(config.name, config, _facts(description, name, rows), dtype=torch.float64)
-        _load(model, weights)
+        load_weights(model, weights)
     except ModelFileError as error:
         message = error.message if error.message.startswith(str(file)) else f"{file}: {error.message}"
         raise ModelFileError(message, error.hint) from None
@@ -181,7 +181,12 @@ def _radial_constants(
     return constants
 
 
-def _load(model: Mace, weights: Weights) -> None:
+def load_weights(model: Mace, weights: Weights) -> None:
+    """Give a model its weights.
+
+    Raises:
+        ModelFileError: If some are missing, left over or of other shapes.
+    """
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     wrong = [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]

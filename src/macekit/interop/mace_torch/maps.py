@@ -118,7 +118,7 @@ def couplings(product: Module, tolerance: float) -> list[Coupling]:
         if mode != "uvu" or not has_weight or not all(irrep.is_natural for irrep in irreps):
             raise ModelFileError(f"{product.path}: the path {'x'.join(map(str, irreps))} ({mode}) is not read")
         degrees = (irreps[0].l, irreps[1].l, irreps[2].l)
-        ratio = _wigner_ratio(stored.get("_w3j_{}_{}_{}".format(*degrees)), degrees, tolerance, product.path)
+        ratio = wigner_ratio(stored.get("_w3j_{}_{}_{}".format(*degrees)), degrees, tolerance, product.path)
         found.append(Coupling(degrees, k, ratio * path_weight / np.sqrt(2 * degrees[2] + 1)))
     return found
 
@@ -211,7 +211,12 @@ def _stored_wigner(product: Module) -> dict[str, Any]:
     return script.state if isinstance(script, Record) and isinstance(script.state, dict) else {}
 
 
-def _wigner_ratio(stored: Any, degrees: tuple[int, int, int], tolerance: float, where: str) -> float:
+def wigner_ratio(stored: Any, degrees: tuple[int, int, int], tolerance: float, where: str) -> float:
+    """What stored coupling coefficients are, in units of our Wigner 3j symbols; 1 where nothing is stored.
+
+    Raises:
+        ModelFileError: If they are no Wigner 3j symbols, up to a sign and the tolerance.
+    """
     if not isinstance(stored, np.ndarray):
         return 1.0
     ours = wigner_3j(*degrees)

@@ -8,6 +8,7 @@ from math import sqrt
 import numpy as np
 
 from macekit.errors import ModelFileError
+from macekit.interop.mace_torch.contraction import contraction_weights
 from macekit.interop.mace_torch.description import Description
 from macekit.interop.mace_torch.maps import (
     Coupling,
@@ -19,17 +20,15 @@ from macekit.interop.mace_torch.maps import (
     normalised_layers,
     radial_layers,
 )
-from macekit.interop.mace_torch.projection import block_diagonal, project_paths
 from macekit.interop.mace_torch.readouts import readout_weights
 from macekit.interop.mace_torch.tree import Array, Module
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 from macekit.model.activation import ACTIVATIONS
+from macekit.o3 import SymmetricProduct
 
 Weights = dict[str, Array]
 TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
 """Largest relative residual of the coupling tensors: those of a float32 file are rounded to float32."""
-NO_ROUNDING = 1e-12
-"""Relative size of residuals that are those of float64."""
 
 
 class WeightReader:
@@ -167,30 +166,19 @@ class WeightReader:
         degrees = tuple(sorted({0} | {l for l in modules if self._is_kept(l, is_last)}))
         max_ell = self.description.max_ell
         key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation))
-        products = ContractionStructure.from_key(key).products  # by order, then degree
-        parts, bases, extra = [], [], []
-        for symmetric in products:
+
+        def stored(symmetric: SymmetricProduct) -> tuple[Array, Array, str] | None:
             module = modules.get(symmetric.degree)
             weight = self._coupling_weights(module, symmetric.order)  # [S, paths, K]
             if weight is None or module is None:
-                parts.append(np.zeros((len(self.rows), symmetric.num_functions, self.description.channels)))
-                bases.append(np.zeros((len(symmetric.outputs), 0)))
-                continue
-            tensor = module.tensor(f"U_matrix_{symmetric.order}")
-            found = project_paths(tensor, symmetric, (max_ell + 1) ** 2, self.tolerance, module.path)
-            parts.append(np.einsum("pf,zpk->zfk", found.members, weight))
-            rounded = np.abs(found.rounding).max(axis=0, initial=0.0) > NO_ROUNDING * np.abs(tensor).max()
-            bases.append(found.rounding[:, rounded])
-            extra.append(weight[:, rounded])
-        matrices = by_degree(linear_blocks(block.child("linear")))
+                return None
+            return weight, module.tensor(f"U_matrix_{symmetric.order}"), module.path
+
         channels = self.description.channels
+        weights = contraction_weights(key, stored, len(self.rows), channels, (max_ell + 1) ** 2, self.tolerance)
+        matrices = by_degree(linear_blocks(block.child("linear")))
         absent = np.zeros((channels, channels))  # models of dipoles alone have no scalars in their last layer
-        weights = {f"product.linear.weights.{l}": matrices.get(l, absent) * sqrt(channels) for l in degrees}
-        weights["product.weights"] = np.concatenate(parts, axis=1)
-        if any(basis.shape[1] for basis in bases):
-            weights["product.rounding_basis"] = block_diagonal(bases)
-            weights["product.rounding_weights"] = np.concatenate(extra, axis=1)
-        return weights
+        return weights | {f"product.linear.weights.{l}": matrices.get(l, absent) * sqrt(channels) for l in degrees}
 
     def _is_kept(self, l: int, is_last: bool) -> bool:
         """Whether anything reads a degree: of the last layer only scalars, and vectors for a dipole."""

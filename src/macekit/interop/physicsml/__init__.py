@@ -1,1 +1,1 @@
-"""Model directories of PhysicsML, read without executing anything in them."""
+"""Models of PhysicsML: directories read as data and converted exactly, and its configurations."""
