@@ -101,6 +101,13 @@ def test_what_differs_is_noted(directories: Path) -> None:
     assert "bond features are rows [i, j, ...] of info['bond_features']" in notes
 
 
+def test_exchanged_names_are_noted(directories: Path, tmp_path: Path) -> None:
+    """PhysicsML trains columns in the order of y_features and names them in that of the datamodule."""
+    copy = edited(copied(directories / "sum_of_scalars", tmp_path), "model_config.json", y_features=["b", "a"])
+    (note,) = [text for text in read_physicsml(copy)[1]["notes"] if "y_features" in text]
+    assert note.startswith("y_graph_scalars: named a, b as PhysicsML names")
+
+
 def test_chosen_elements(directories: Path) -> None:
     whole, part = (read_physicsml(directories / "features", elements=chosen)[0] for chosen in (None, [8, 1, 6]))
     atoms = structures()[1:]
