@@ -131,9 +131,8 @@ def main() -> None:
     parser.add_argument("--only-steps", action="store_true")
     options = parser.parse_args()
     graph, dtype = ethanol_like(), getattr(torch, options.dtype)
-    print(
-        f"{graph.species.shape[0]} atoms, {graph.edge_index.shape[1]} edges, {options.dtype}; {dispatch.load('cpu').reason}"
-    )
+    edges = graph.edge_index.shape[1]
+    print(f"{graph.species.shape[0]} atoms, {edges} edges, {options.dtype}; {dispatch.load('cpu').reason}")
     for threads in options.threads:
         torch.set_num_threads(threads)
         for channels in options.channels:

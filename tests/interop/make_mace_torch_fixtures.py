@@ -101,6 +101,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_interactions": 3,
     },
     "dipole": {"class": "AtomicDipolesMACE", "MLP_irreps": "3x1o", "atomic_energies": None},
+    "biased_readout_heads": {
+        "readout_cls": "NonLinearBiasReadoutBlock",
+        "heads": ["first", "second"],
+        "atomic_energies": [[-13.6, -1030.5, -2041.8], [-13.5, -1031.0, -2040.0]],
+        "atomic_inter_scale": [0.75, 1.5],
+        "atomic_inter_shift": [0.125, -0.25],
+    },
     "float32": {"dtype": torch.float32, "correlation": 3},
 }
 
@@ -123,6 +130,8 @@ def build(options: dict[str, Any]) -> torch.nn.Module:
     torch.manual_seed(11)
     for name in ("interaction_cls", "interaction_cls_first"):
         values[name] = BLOCKS[KINDS[values[name]]]
+    if "readout_cls" in values:
+        values["readout_cls"] = modules.readout_classes[values["readout_cls"]]
     for name in ("hidden_irreps", "MLP_irreps", "edge_irreps"):
         if values.get(name) is not None:
             values[name] = o3.Irreps(values[name])

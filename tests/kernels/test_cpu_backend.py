@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from kernels.arguments import requiring, strided
-from tolerances import Tolerance, assert_close
 from torch import Tensor
 
+from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
 from macekit.kernels import dispatch, ops, reference
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure

@@ -116,6 +116,8 @@ class ModelConfig(Config):
     coupling_rounding: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     """Imported models only: number of functions in each layer that hold the rounding of the couplings of a float32
     file, so that predictions are those of the file to all digits (extension)."""
+    mlp_kind: Literal["plain", "biased"] = "plain"
+    """Output MLP with one hidden layer, or with two and biases (extension)."""
     mlp_activation: Literal["silu", "tanh", "abs", "none"] = "silu"
     """Activation of the output MLP (extension)."""
     vector_gate: Literal["sigmoid", "silu", "tanh", "abs", "none"] = "sigmoid"

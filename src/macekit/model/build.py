@@ -108,7 +108,14 @@ def _heads(config: ModelConfig, facts: DatasetFacts, backbone: Backbone, generat
 
     def scalars(num_outputs: int) -> ScalarReadouts:
         return ScalarReadouts(
-            layers, backbone.channels, hidden, num_outputs, generator, config.mlp_activation, config.read_layers
+            layers,
+            backbone.channels,
+            hidden,
+            num_outputs,
+            generator,
+            config.mlp_activation,
+            config.read_layers,
+            config.mlp_kind,
         )
 
     def scalar_head(names: list[str]) -> ScalarHead | None:

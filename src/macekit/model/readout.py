@@ -49,6 +49,32 @@ class ScalarMLP(nn.Module):
         return self.linear_2(self.activation(self.linear_1(scalars)))  # type: ignore[no-any-return]
 
 
+class BiasedMLP(nn.Module):
+    """Read-out of the last layer for scalars with two hidden layers, biases after the first of them."""
+
+    def __init__(
+        self, channels: int, hidden: int, num_outputs: int, generator: Generator, activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.linear_1 = LinearReadout(channels, hidden, generator)
+        self.linear_mid = LinearReadout(hidden, hidden, generator)
+        self.linear_2 = LinearReadout(hidden, num_outputs, generator)
+        self.bias_mid = nn.Parameter(torch.zeros(hidden, dtype=torch.float64))
+        self.bias_2 = nn.Parameter(torch.zeros(num_outputs, dtype=torch.float64))
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """[N, K] → [N, T]."""
+        hidden = self.activation(self.linear_1(scalars))
+        hidden = self.activation(self.linear_mid(hidden) + self.bias_mid)
+        outputs: Tensor = self.linear_2(hidden) + self.bias_2
+        return outputs
+
+
+MLPS: dict[str, type[ScalarMLP] | type[BiasedMLP]] = {"plain": ScalarMLP, "biased": BiasedMLP}
+"""By the name that configurations use."""
+
+
 class GatedVector(nn.Module):
     """Read-out of the last layer for a vector: vectors times gates made of scalars, then linear. Equivariant."""
 
@@ -76,6 +102,7 @@ class ScalarReadouts(nn.Module):
         generator: Source of the initial weights.
         activation: Of the MLP.
         reads: "all" layers, or the "last" alone.
+        mlp: Which of `MLPS`.
     """
 
     def __init__(
@@ -87,12 +114,13 @@ class ScalarReadouts(nn.Module):
         generator: Generator,
         activation: str = "silu",
         reads: str = "all",
+        mlp: str = "plain",
     ) -> None:
         super().__init__()
         num_linear = num_layers - 1 if reads == "all" else 0
         self.readouts = nn.ModuleList(
             [LinearReadout(channels, num_outputs, generator) for _ in range(num_linear)]
-            + [ScalarMLP(channels, hidden, num_outputs, generator, activation)]
+            + [MLPS[mlp](channels, hidden, num_outputs, generator, activation)]
         )
 
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:

@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "edge irreps": {"edge_irreps": "3x0e", "edge_irreps_first": True},
     "tanh": {"mlp_activation": "tanh", "read_layers": "last"},
     "no activation": {"mlp_activation": "none"},
+    "biased": {"mlp_kind": "biased"},
     "rounding": {"coupling_rounding": [2, 0]},
     "tuned": {"interaction": "nonlinear_residual", "envelope": "messages", "tuner": "lora"},
 }

@@ -144,6 +144,7 @@ def _config(
             "radial_constants": _radial_constants(model, description, head, rows),
             "coupling_rounding": rounding,
             "couplings": "float32" if description.dtype == "float32" else "exact",
+            "mlp_kind": "biased" if description.readouts[-1] == "NonLinearBiasReadoutBlock" else "plain",
             "mlp_activation": description.mlp_activation,
             "read_layers": "all" if len(description.readouts) == layers else "last",
         }

@@ -22,7 +22,13 @@ INTERACTIONS = {
 }
 BASES = {"BesselBasis": "bessel", "GaussianBasis": "gaussian", "ChebychevBasis": "chebyshev"}
 TRANSFORMS = {"AgnesiTransform": "agnesi", "SoftTransform": "soft"}
-READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock", "LinearDipoleReadoutBlock", "NonLinearDipoleReadoutBlock")
+READOUTS = (
+    "LinearReadoutBlock",
+    "NonLinearReadoutBlock",
+    "NonLinearBiasReadoutBlock",
+    "LinearDipoleReadoutBlock",
+    "NonLinearDipoleReadoutBlock",
+)
 
 
 @dataclass(frozen=True, slots=True)

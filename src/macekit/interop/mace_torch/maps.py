@@ -56,19 +56,21 @@ class Coupling(NamedTuple):
     """What the file's coefficients are, in units of ours."""
 
 
-def linear_blocks(linear: Module) -> list[LinearBlock]:
-    """Matrices of an `e3nn.o3.Linear`.
+def linear_blocks(linear: Module, with_biases: bool = False) -> list[LinearBlock]:
+    """Matrices of an `e3nn.o3.Linear`; its biases are read apart.
 
     Raises:
         ModelFileError: If it has biases or is of another kind.
     """
-    if linear.class_name != "Linear" or linear.get("bias_numel", 0):
+    if linear.class_name != "Linear" or (linear.get("bias_numel", 0) and not with_biases):
         what = "biases" if linear.class_name == "Linear" else linear.class_name
         raise ModelFileError(f"{linear.path}: linear maps with {what} are not read")
     irreps, weight = linear.irreps("irreps_in"), linear.tensor("weight").ravel()
     blocks, start = [], 0
     for instruction in instructions(linear):
         position_in, _, shape, path_weight = instruction[:4]
+        if position_in == -1:  # a bias
+            continue
         matrix = weight[start : start + prod(shape)].reshape(shape) * path_weight
         blocks.append(LinearBlock(position_in, irreps[position_in][1].l, matrix))
         start += prod(shape)

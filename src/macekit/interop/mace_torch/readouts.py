@@ -64,6 +64,23 @@ def _mlp(readout: Module, description: Description, head: int, is_last: bool) ->
     return _scalar_mlp(first[:, units], second[units][:, [head]] * (factor / ACTIVATIONS[name].norm))
 
 
+def _biased_mlp(readout: Module, description: Description, head: int, is_last: bool) -> Weights:
+    """As `_mlp` with a hidden layer more; the heads' units are masked after each."""
+    width = description.mlp_channels
+    units = slice(head * width, (head + 1) * width)
+    first, mid, second = (
+        by_degree(linear_blocks(readout.child(f"linear_{name}"), with_biases=True))[0] for name in ("1", "mid", "2")
+    )
+    function = readout.child("non_linearity").state["_modules"]["acts"].state["_modules"].get("0")
+    name, factor = activation(function, readout.path)
+    ratio = factor / ACTIVATIONS[name].norm
+    weights = _scalar_mlp(first[:, units], second[units][:, [head]] * ratio)
+    weights["scalars.linear_mid.weight"] = mid[units, units] * (ratio * sqrt(width))
+    weights["scalars.bias_mid"] = readout.child("linear_mid").tensor("bias").ravel()[units]
+    weights["scalars.bias_2"] = readout.child("linear_2").tensor("bias").ravel()[[head]]
+    return weights
+
+
 def _scalar_mlp(first: Array, second: Array) -> Weights:
     return {
         "scalars.linear_1.weight": first * sqrt(first.shape[0]),
@@ -95,5 +112,6 @@ _READERS = {
     "LinearReadoutBlock": _linear,
     "LinearDipoleReadoutBlock": _linear,
     "NonLinearReadoutBlock": _mlp,
+    "NonLinearBiasReadoutBlock": _biased_mlp,
     "NonLinearDipoleReadoutBlock": _gated,
 }
