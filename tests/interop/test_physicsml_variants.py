@@ -24,7 +24,7 @@ from macekit.interop.physicsml.convert import read_physicsml
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parent / "fixtures_physicsml"
 TOLERANCE = {"float64": 1e-12, "float32": 2e-11}
 """Relative to the largest value of an output. Couplings of float32 files have noise where they vanish, which is left
 out."""
@@ -37,14 +37,14 @@ NAMES = (
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("physicsml")
-    with tarfile.open(FIXTURES / "physicsml.tar.xz") as archive:
+    with tarfile.open(FIXTURES / "models.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
 @cache
 def expected() -> dict[str, np.ndarray]:
-    with np.load(FIXTURES / "physicsml.npz") as stored:
+    with np.load(FIXTURES / "outputs.npz") as stored:
         return {key: stored[key] for key in stored.files}
 
 
