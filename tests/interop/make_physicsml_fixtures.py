@@ -2,7 +2,7 @@
 
 Run where PhysicsML is installed, beside `numpy<2 pyarrow<18 datasets<3 pandas<2.3`; macekit is not needed:
 
-    python tests/interop/make_physicsml_fixtures.py tests/interop/fixtures
+    python tests/interop/make_physicsml_fixtures.py tests/interop/fixtures_physicsml
 
 Weights are random, and few different numbers, so that the archive is small.
 """
@@ -131,7 +131,7 @@ def main(folder: Path) -> None:
     for i, x in enumerate(positions):
         outputs |= {f"positions_{i}": x, f"numbers_{i}": np.array(NUMBERS[i])}
         outputs |= {f"charges_{i}": np.array(CHARGES[i]), f"bonds_{i}": np.array(BONDS[i])}
-    with tarfile.open(folder / "physicsml.tar.xz", "w:xz") as archive:
+    with tarfile.open(folder / "models.tar.xz", "w:xz") as archive:
         for name, (kind, dtype, choices, targets) in MODELS.items():
             torch.set_default_dtype(getattr(torch, dtype))
             values = {**SMALL, "num_node_feats": 4, **choices}
@@ -169,7 +169,7 @@ def main(folder: Path) -> None:
                     found["y_graph_scalars"], data["coordinates"]
                 )
             outputs |= {f"{name}/{key}": value.detach().numpy() for key, value in found.items() if key[0] == "y"}
-    np.savez_compressed(folder / "physicsml.npz", **outputs)
+    np.savez_compressed(folder / "outputs.npz", **outputs)
 
 
 if __name__ == "__main__":

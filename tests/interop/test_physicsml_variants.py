@@ -24,7 +24,7 @@ from macekit.interop.physicsml.convert import read_physicsml
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parent / "fixtures_physicsml"
 TOLERANCE = {"float64": 1e-12, "float32": 2e-11}
 """Relative to the largest value of an output. Couplings of float32 files have noise where they vanish, which is left
 out."""
@@ -37,14 +37,14 @@ NAMES = (
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("physicsml")
-    with tarfile.open(FIXTURES / "physicsml.tar.xz") as archive:
+    with tarfile.open(FIXTURES / "models.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
 @cache
 def expected() -> dict[str, np.ndarray]:
-    with np.load(FIXTURES / "physicsml.npz") as stored:
+    with np.load(FIXTURES / "outputs.npz") as stored:
         return {key: stored[key] for key in stored.files}
 
 
@@ -99,6 +99,13 @@ def test_what_differs_is_noted(directories: Path) -> None:
     assert "self energies of H depend on the formal charge in PhysicsML; that of the neutral atom is used" in notes
     assert "atom features must be arrays of the structures: formal_charge" in notes
     assert "bond features are rows [i, j, ...] of info['bond_features']" in notes
+
+
+def test_exchanged_names_are_noted(directories: Path, tmp_path: Path) -> None:
+    """PhysicsML trains columns in the order of y_features and names them in that of the datamodule."""
+    copy = edited(copied(directories / "sum_of_scalars", tmp_path), "model_config.json", y_features=["b", "a"])
+    (note,) = [text for text in read_physicsml(copy)[1]["notes"] if "y_features" in text]
+    assert note.startswith("y_graph_scalars: named a, b as PhysicsML names")
 
 
 def test_chosen_elements(directories: Path) -> None:

@@ -123,6 +123,14 @@ def _understood(directory: Directory, elements: Sequence[int] | None) -> _Source
     if values["num_edge_feats"]:
         bonds = ", ".join(sorted(directory.featuriser.get("bond_features") or [])) or "unknown"
         notes.append(f"bond features are rows [i, j, ...] of info['{BONDS}'], one-hot columns of: {bonds}")
+    for key in ("y_graph_scalars", "y_node_scalars"):
+        named = names_of(targets[key])
+        trained = [name for name in directory.config.get("y_features") or [] if name in named]
+        if sorted(trained) == sorted(named) and trained != named:
+            notes.append(
+                f"{key}: named {', '.join(named)} as PhysicsML names its predictions, but it trains columns in the "
+                f"order of y_features, {', '.join(trained)}: the names are probably exchanged"
+            )
     return _Source(directory, values, targets, datamodule, atoms, _rows(atoms.elements, elements), notes)
 
 
