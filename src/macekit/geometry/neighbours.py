@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from numpy.typing import NDArray
 from vesin import NeighborList
 
+from macekit.config import DatasetFacts
 from macekit.data import Structure
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
@@ -22,7 +23,7 @@ MAX_EDGES = 1_000_000_000
 
 
 def graph_from_structure(
-    structure: Structure, elements: Sequence[int], cutoff: float, num_edge_features: int = 0
+    structure: Structure, elements: Sequence[int], cutoff: float, num_edge_features: int = 0, head: int = 0
 ) -> Graph:
     """Graph of one structure with all pairs of atoms and images closer than the cutoff.
 
@@ -31,6 +32,7 @@ def graph_from_structure(
         elements: Atomic numbers the model knows, ascending.
         cutoff: Å.
         num_edge_features: Number of bond features the model expects.
+        head: Level of theory, an index in the model's heads.
 
     Raises:
         DataError: For an element that is not known, a bond beyond the cutoff, or more edges than memory can hold.
@@ -48,7 +50,18 @@ def graph_from_structure(
         batch=torch.zeros(len(species), dtype=torch.int64),
         node_features=torch.tensor(structure.node_features, dtype=torch.float64),
         edge_features=torch.as_tensor(edge_features),
+        head=torch.tensor([head]),
     )
+
+
+def graph_for(structure: Structure, facts: DatasetFacts) -> Graph:
+    """Graph of one structure for a model with these facts.
+
+    Raises:
+        DataError: As in `graph_from_structure`, or where the structure names no level of theory that the model has.
+    """
+    head = facts.head_index(structure.head, structure.source)
+    return graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features, head)
 
 
 def species_of(structure: Structure, elements: Sequence[int]) -> IntArray:

@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from macekit.data.structure import Structure
 from macekit.data.validation import validate_structure
 from macekit.errors import UsageError
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.neighbours import graph_for
 from macekit.outputs.derivatives import evaluate
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ class MaceCalculator(Calculator):
             atoms, source="atoms", node_features=facts.node_features, edge_features=facts.edge_features
         )
         validate_structure(structure)
-        graph = graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features).to(
-            self.model.device
-        )
+        graph = graph_for(structure, facts).to(self.model.device)
         has_energy = self._energy is not None
         outputs = evaluate(self.model, graph, forces=has_energy, stress=stress and has_energy)
         results = self._head_results(outputs)

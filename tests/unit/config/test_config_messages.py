@@ -36,7 +36,7 @@ def message_of(**sections: dict[str, Any]) -> str:
         ),
         (
             {"data": {"train": [{"file": "a", "wieght": 3}]}},
-            "data.train.0.wieght: unknown key (SourceConfig has: file, weight)\nhint: did you mean 'weight'?",
+            "data.train.0.wieght: unknown key (SourceConfig has: file, weight, head)\nhint: did you mean 'weight'?",
         ),
         (
             {"data": {"train": 5}},
