@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from macekit.data.structure import Structure
-from macekit.data.validation import validate_structure
 from macekit.errors import ModelFileError, UsageError
+from macekit.interfaces.structures import as_structures
 from macekit.interop.native import load_native, read_config, save_native
 from macekit.interop.physicsml.directory import is_physicsml
-from macekit.model.selection import at_head, check_head
+from macekit.model.selection import at_head
 from macekit.outputs.predictions import STD, Predictions, predict
 from macekit.training.distributed import choose_device
 
@@ -171,24 +171,32 @@ class TrainedModel:
         return mean, intervals
 
     def ase_calculator(
-        self, device: str | None = "auto", dtype: Precision | None = None, head: str | None = None
+        self,
+        device: str | None = "auto",
+        dtype: Precision | None = None,
+        skin: float = 0.5,
+        *,
+        head: str | None = None,
     ) -> MaceCalculator:
         """An ASE calculator with a copy of the model.
 
         Args:
             device: auto, cpu, cuda or cuda:N; None: where the model is.
             dtype: Precision of the network; None: as it is. "float64" serves tight optimisation, vibrations.
+            skin: Å beyond the cutoff within which neighbours are remembered from one call to the next; results are
+                the same with any.
             head: Level of theory; None: the model's default, or its only one.
 
         Raises:
-            UsageError: If the device is not there or the precision is unknown.
+            UsageError: If the device is not there, the precision is unknown or the skin is negative.
             DataError: If there is no such head, or none is named where the model has several and no default.
         """
         from macekit.interfaces.ase import MaceCalculator
 
         chosen = self.module.device if device is None else _device(device)
         precision = self.module.dtype if dtype is None else _precision(dtype)
-        return MaceCalculator(copy.deepcopy(at_head(self.module, head or "")).to(device=chosen, dtype=precision))
+        module = copy.deepcopy(at_head(self.module, head or ""))
+        return MaceCalculator(module.to(device=chosen, dtype=precision), skin)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory with config.json and model.safetensors.
@@ -201,11 +209,7 @@ class TrainedModel:
     def _structures(
         self, structures: Atoms | Structure | Sequence[Atoms | Structure], head: str | None
     ) -> list[Structure]:
-        found = as_structures(structures, self.facts)
-        if head is None:
-            return found
-        check_head(self.facts, head)
-        return [structure.with_head(head) for structure in found]
+        return as_structures(structures, self.facts, head)
 
 
 def load_model(
@@ -230,35 +234,6 @@ def load_model(
     module = load_native(directory, dtype=None if dtype is None else _precision(dtype), device=str(chosen))
     trained = TrainedModel(module, read_config(directory)["provenance"])
     return trained if head is None else trained.at_head(head)
-
-
-def as_structures(structures: Atoms | Structure | Sequence[Atoms | Structure], facts: DatasetFacts) -> list[Structure]:
-    """Structures with the features that a model reads.
-
-    Raises:
-        UsageError: If something is neither ASE atoms nor a structure.
-        DataError: If a structure makes no physical sense.
-    """
-    from ase import Atoms
-
-    if isinstance(structures, (Atoms, Structure)):
-        structures = [structures]
-    found = []
-    for index, item in enumerate(structures):
-        if isinstance(item, Structure):
-            structure = item
-        elif isinstance(item, Atoms):
-            structure = Structure.from_ase(
-                item,
-                source=f"structure {index}",
-                node_features=facts.node_features,
-                edge_features=facts.edge_features,
-            )
-        else:
-            raise UsageError(f"structure {index}: expected ASE Atoms or macekit.Structure, got {type(item).__name__}")
-        validate_structure(structure)
-        found.append(structure)
-    return found
 
 
 def _refuse_what_is_no_model(path: Path) -> None:
