@@ -151,6 +151,7 @@ def _config(
             "envelope": "basis" if description.applies_cutoff_to_basis else "messages",
             "pair_repulsion": description.pair_repulsion,
             "radial_constants": _radial_constants(model, description, heads, rows),
+            "node_normalisation": len(description.elements) if len(rows) < len(description.elements) else None,
             "coupling_rounding": rounding,
             "couplings": "float32" if description.dtype == "float32" else "exact",
             "mlp_kind": "biased" if description.readouts[-1] == "NonLinearBiasReadoutBlock" else "plain",

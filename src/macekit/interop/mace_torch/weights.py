@@ -60,7 +60,7 @@ class WeightReader:
 
     def _embedding(self) -> Array:
         (matrix,) = by_degree(linear_blocks(self.model.child("node_embedding").child("linear"))).values()
-        return matrix[self.rows] * sqrt(len(self.rows))
+        return matrix[self.rows] * sqrt(len(self.description.elements))
 
     def _radial_scale(self) -> float:
         """The file's basis functions in units of ours; Bessel functions have a stored prefactor."""
@@ -208,7 +208,7 @@ class WeightReader:
 
     def _of_elements(self, matrices: Array) -> Array:
         """Matrices [S, K, K] of the chosen elements in our normalisation."""
-        return matrices[self.rows] * sqrt(len(self.rows) * matrices.shape[1])
+        return matrices[self.rows] * sqrt(len(matrices) * matrices.shape[1])
 
 
 def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Array:
