@@ -16,7 +16,7 @@ SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--head", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
-    "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
+    "convert": ["MODEL", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit", "--to"],
     "info": ["MODEL", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }
