@@ -94,6 +94,10 @@ class Backbone(nn.Module):
             self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
+        self._adjust_maps(config, tuner_generator)
+
+    def _adjust_maps(self, config: ModelConfig, tuner_generator: Generator) -> None:
+        """Normalisation of the maps by element, and low-rank updates."""
         for module in self.layers.modules():
             if isinstance(module, AttributeLinear):
                 module.normalisation = self.normalisation

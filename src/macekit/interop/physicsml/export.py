@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from macekit.config import DatasetFacts, ModelConfig
+from macekit.config.model import VARIANTS
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.tree import Array
 from macekit.interop.physicsml.atoms import CATEGORIES
@@ -27,7 +28,7 @@ from macekit.o3 import parse_hidden_irreps, parse_scalar_irreps
 
 VERSION = "0.6.0"
 """Of the PhysicsML that these directories are for."""
-NAME = "mace_model"
+NAME = next(name for name, differences in VARIANTS.items() if not differences)
 RADIAL_MLP = [64, 64, 64]
 EXPECTED: dict[str, tuple[Any, ...]] = {
     "tuner": ("none",),
