@@ -18,6 +18,7 @@ SURFACE = {
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
     "info": ["MODEL", "--json"],
+    "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }
 """Verbs with their arguments and flags. A change here is one that users see."""
