@@ -18,6 +18,7 @@ SURFACE = {
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
     "convert": ["MODEL", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit", "--to"],
     "info": ["MODEL", "--json"],
+    "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }
 """Verbs with their arguments and flags. A change here is one that users see."""
