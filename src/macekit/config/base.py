@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,8 @@ class Config(BaseModel):
     """A frozen configuration object. The docstring under each field is its only description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    synonyms: ClassVar[dict[str, str]] = {}
+    """Short names of fields, which run files and overrides may use."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Self:

@@ -1,7 +1,7 @@
 """Run files: YAML and dotted overrides to a `TrainingRun`, and back.
 
-Relative data paths (`data.train`, `data.validation`, `data.test`) are relative to the folder of the YAML
-file, also when an override gives them; with a mapping instead of a file they are relative to the current
+Relative data paths (`data.train`, `data.validation`, `data.test`) and the model that fine-tuning starts from are
+relative to the folder of the YAML file, also when an override gives them; with a mapping instead of a file they are relative to the current
 directory. The run directory is relative to the current directory in every case.
 """
 
@@ -41,7 +41,7 @@ def load_run(
     """
     where, folder = "", Path()
     if isinstance(source, TrainingRun):
-        values = source.model_dump(mode="json")
+        values = source.model_dump(mode="json", exclude_unset=True)
     elif isinstance(source, Mapping):
         values = copy.deepcopy(dict(source))
     elif isinstance(source, (str, os.PathLike)):
@@ -118,6 +118,7 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
             continue
         if not isinstance(node, dict):
             raise ConfigError(f"{where}: {path} is {node!r}, which has no part '{step}'", f"give {path} as a whole")
+        step = _canonical(owner, step, node)
         if owner is not None and step not in owner.model_fields:
             known = ", ".join(owner.model_fields)
             raise ConfigError(
@@ -131,6 +132,16 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
             node[step] = _default_value(owner, step, node)
         owner = nested_config(owner.model_fields[step].annotation) if owner is not None else None
         node = node[step]
+
+
+def _canonical(owner: type[Config] | None, step: str, node: dict[str, Any]) -> str:
+    """The field that a step names, by its own name also in the file's mapping, which may have the short one."""
+    if owner is None:
+        return step
+    for short, name in owner.synonyms.items():
+        if short in node:
+            node[name] = node.pop(short)
+    return owner.synonyms.get(step, step)
 
 
 def _index(step: str, items: list[Any], where: str, path: str) -> int:
@@ -167,5 +178,10 @@ def _with_resolved_paths(run: TrainingRun, folder: Path) -> TrainingRun:
     ]
     validation = data.validation if isinstance(data.validation, float) else [resolved(name) for name in data.validation]
     test = {name: [resolved(file) for file in files] for name, files in data.test.items()}
-    update = {"train": train, "validation": validation, "test": test}
-    return run.model_copy(update={"data": data.model_copy(update=update)})
+    changes: dict[str, Any] = {
+        "data": data.model_copy(update={"train": train, "validation": validation, "test": test})
+    }
+    if run.finetune is not None:
+        source = resolved(run.finetune.pre_trained_model_path)
+        changes["finetune"] = run.finetune.model_copy(update={"pre_trained_model_path": source})
+    return run.model_copy(update=changes)

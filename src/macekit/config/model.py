@@ -23,11 +23,28 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 """The public names as differences from the base model. Nothing else knows these names."""
 
+BACKBONE_FIELDS = (
+    "num_bessel", "num_polynomial_cutoff", "max_ell", "num_interactions", "hidden_irreps", "avg_num_neighbours",
+    "correlation", "radial_mlp", "interaction_first", "interaction", "edge_irreps", "edge_irreps_first",
+    "radial_basis", "distance_transform", "envelope", "pair_repulsion", "radial_constants", "couplings",
+    "coupling_rounding", "scalar_bias",
+)  # fmt: skip
+"""Fields that message passing depends on, tuners apart."""
+HEAD_FIELDS = ("mlp_irreps", "mlp_kind", "mlp_activation", "vector_gate", "read_layers")
+"""Fields that the shapes of heads depend on."""
+
 RADIAL_CONSTANTS = frozenset(
     {"bessel", "gaussian", "agnesi", "soft", "covalent_radii"}
     | {"zbl_power", "zbl_screening", "zbl_weights", "zbl_factor"}
 )
 """Keys of `radial_constants`."""
+
+
+def variant_of(tuner: str, uncertainty: str) -> str:
+    """The public name that says most about a model; what it leaves out has fields of its own."""
+    given = {"tuner": tuner, "uncertainty": uncertainty}
+    fitting = [name for name, deltas in VARIANTS.items() if deltas.items() <= given.items()]
+    return max(fitting, key=lambda name: len(VARIANTS[name]))
 
 
 class LossConfig(Config):
@@ -129,6 +146,9 @@ class ModelConfig(Config):
     outputs read the layers before the last linearly and add the mean to every component; its standard deviation is
     |Σ s|/N; its forces belong to the sum of all graph scalars; bond features reach to the cutoff; its adapters have
     batch normalisations, with stored statistics (extension)."""
+    scalar_bias: bool = False
+    """Whether every layer adds a constant to each of its scalar channels, which is what merging an SSF leaves
+    (extension)."""
     tuner: Tuner = "none"
     """Parameter-efficient fine-tuning inside the backbone (extension; set by `name` where it says so)."""
     uncertainty: Uncertainty = "none"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from macekit.config.base import Config
 from macekit.config.data import DataConfig
+from macekit.config.finetune import FinetuneConfig
 from macekit.config.model import ModelConfig
 from macekit.config.training import RunConfig, TrainingConfig
 
@@ -21,8 +22,26 @@ class TrainingRun(Config):
     """Files, targets and reference energies."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """Optimisation."""
+    finetune: FinetuneConfig | None = None
+    """Start from a trained model; null: from random weights."""
     run: RunConfig = Field(default_factory=RunConfig)
     """Directory, device, precision, seed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _transfer_learning(cls, values: Any) -> Any:
+        """`transfer_learning`, the documented name of the section, with the tuner and E0 of the other sections."""
+        if not isinstance(values, dict) or "transfer_learning" not in values:
+            return values
+        section = values["transfer_learning"]
+        rest = {key: value for key, value in values.items() if key != "transfer_learning"}
+        if section is None:
+            return rest
+        if rest.get("finetune") is not None:
+            raise ValueError("'finetune' and 'transfer_learning' are the same section; give one of them")
+        if isinstance(section, dict):
+            section = {"reference_energies": "data", **section}
+        return {**rest, "finetune": section}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

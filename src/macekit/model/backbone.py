@@ -90,7 +90,17 @@ class Backbone(nn.Module):
                 generator,
                 rounding[i],
             )
-            self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
+            self.layers.append(
+                Layer(
+                    interaction,
+                    product,
+                    degrees_in,
+                    num_node_features,
+                    kind.residual,
+                    generator,
+                    has_bias=config.scalar_bias,
+                )
+            )
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
         if config.tuner == "lora":
