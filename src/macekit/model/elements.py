@@ -77,13 +77,15 @@ def element_parameters(model: Mace) -> dict[str, bool]:
 
 
 def nearest_relative(number: int, known: Sequence[int]) -> int:
-    """The known element of the same group and nearest period, or else the nearest in the periodic table."""
+    """The known element of the nearest group, and there of the nearest period."""
     group = _group(number)
-    return min(known, key=lambda other: (_group(other) != group, abs(other - number), other))
+    return min(known, key=lambda other: (abs(_group(other) - group), abs(other - number), other))
 
 
 def _group(number: int) -> int:
-    """Group 1 to 18; lanthanides and actinides count as group 3."""
+    """Group 1 to 18; lanthanides and actinides count as group 3, and hydrogen is on its own."""
+    if number == 1:
+        return 0
     start = max((noble for noble in NOBLE_GASES if noble < number), default=0)
     end = min(noble for noble in NOBLE_GASES if noble >= number)
     if number == end:

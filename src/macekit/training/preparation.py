@@ -163,6 +163,7 @@ def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, 
     plain = run.model_dump(mode="json")
     return {
         "model": plain["model"],
+        "finetune": plain["finetune"],
         "training": plain["training"],
         "seed": run.run.seed,
         "dtype": run.run.dtype,

@@ -19,19 +19,14 @@ from macekit.model.mace import Mace
 from macekit.training.calibration import calibrated
 from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
-from macekit.training.loop import Fit, FitResult
+from macekit.training.loop import FitResult
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
-from macekit.training.preparation import (
-    RunData,
-    built_model,
-    measured_facts,
-    print_header,
-    read_data,
-    run_fingerprint,
-)
+from macekit.training.preparation import RunData, print_header, read_data, run_fingerprint
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.transfer.stages import fit_in_stages
+from macekit.training.transfer.start import initial_model, new_element_rows, opened
 
 
 @dataclass(frozen=True)
@@ -74,25 +69,26 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         world.barrier()
         log = RunLog(directory.log, console, is_silent=not world.is_main)
         print_header(run, world, log)
+        run, source = opened(run, log)
         data = read_data(run, directory, world, log)
-        facts = measured_facts(run, data, world, log)
-        model = built_model(run, facts, world, log)
+        model = initial_model(run, source, data, world, log)
+        facts = model.facts
         if world.is_main:
             directory.resolved.write_text(dump_run(run), encoding="utf-8")
         train_set = GraphDataset(data.train, facts)
         valid_set = GraphDataset(data.valid, facts) if data.valid else None
-        fit = Fit(
+        fit = fit_in_stages(
+            run,
             model,
-            run.training,
             train_set,
             valid_set,
+            new_rows=new_element_rows(model, source),
             world=world,
-            seed=run.run.seed,
             directory=directory,
             log=log,
-            log_every=run.run.log_every,
             fingerprint=run_fingerprint(run, data, world),
-        ).run(resume=resume)
+            resume=resume,
+        )
         if run.model.graph_scalars_loss is not None:
             model, change = calibrated(model, train_set)
             facts = model.facts

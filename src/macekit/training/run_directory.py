@@ -62,6 +62,10 @@ class RunDirectory:
         """The finished model."""
         return self.path / "model"
 
+    def stage(self, number: int) -> Path:
+        """Directory of a stage before the last, counted from 1."""
+        return self.path / f"stage_{number}"
+
     @property
     def errors(self) -> Path:
         """Table of errors."""
@@ -74,9 +78,11 @@ class RunDirectory:
             UsageError: If it holds a run and neither `overwrite` nor `resume` is set, if there is nothing to
                 resume, or if it cannot be written.
         """
-        if resume and not has_checkpoint(self.last):
+        stages = [RunDirectory(path) for path in sorted(self.path.glob("stage_*")) if path.is_dir()]
+        if resume and not any(has_checkpoint(place.last) for place in (self, *stages)):
             raise UsageError(f"{self.path}: nothing to resume, there is no {self.last.relative_to(self.path)}")
         occupied = [path for path in (self.resolved, self.metrics, self.last, self.model) if path.exists()]
+        occupied += [stage.path for stage in stages if stage.last.exists()]
         if occupied and not (overwrite or resume):
             raise UsageError(
                 f"run.directory: {self.path} already holds a run ({occupied[0].name}); nothing was changed",
@@ -86,6 +92,8 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             if occupied and not resume:
                 self._clear()
+                for stage in stages:
+                    stage._clear()
             self.log.open("a", encoding="utf-8").close()
         except OSError as error:
             raise UsageError(f"run.directory: {self.path} cannot be written: {error.strerror}") from None

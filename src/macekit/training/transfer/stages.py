@@ -1,0 +1,128 @@
+"""Stages of training: one after the other, each with what it freezes and what differs from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from macekit.config import ModelConfig, StageConfig, TrainingConfig, TrainingRun
+from macekit.config.merging import laid_over
+from macekit.errors import ConfigError, did_you_mean
+from macekit.geometry.batch import GraphDataset
+from macekit.model.mace import Mace
+from macekit.training.checkpoints import has_checkpoint
+from macekit.training.distributed import World
+from macekit.training.loop import Fit, FitResult
+from macekit.training.losses import OUTPUTS
+from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
+
+BATCHING = ("batch_size", "batch_edges")
+
+
+def stage_training(training: TrainingConfig, stage: StageConfig, where: str) -> TrainingConfig:
+    """The training section of a stage: that of the run with what the stage gives laid over it.
+
+    Raises:
+        ConfigError: If the stage gives a field that there is not, or a wrong value.
+    """
+    if unknown := [key for key in stage.datamodule if key not in BATCHING]:
+        raise ConfigError(
+            f"{where}.datamodule.{unknown[0]}: unknown key (a stage has: {', '.join(BATCHING)})",
+            did_you_mean(unknown[0], BATCHING),
+        )
+    values = laid_over(training.model_dump(mode="json"), stage.trainer)
+    values = laid_over(values, stage.datamodule)
+    if "batch_size" in stage.datamodule and "batch_edges" not in stage.datamodule:
+        values["batch_edges"] = None
+    for field in ("optimizer", "scheduler"):
+        if changes := getattr(stage, field):
+            values[field] = laid_over(values[field] or {}, changes)
+    return TrainingConfig.from_dict(values, where)
+
+
+def stage_losses(config: ModelConfig, stage: StageConfig, where: str) -> ModelConfig:
+    """The choices of a model with the losses of a stage.
+
+    Raises:
+        ConfigError: If there is no such output, or a wrong value.
+    """
+    changes: dict[str, Any] = {}
+    values = config.model_dump(mode="json")
+    for output, change in stage.losses.items():
+        if output not in OUTPUTS:
+            raise ConfigError(
+                f"{where}.losses.{output}: unknown output (there are: {', '.join(OUTPUTS)})",
+                did_you_mean(output, OUTPUTS),
+            )
+        field = f"{output}_loss_config"
+        changes[field] = laid_over(values[field] or {}, change)
+    return ModelConfig.from_dict({**values, **changes}, where) if changes else config
+
+
+def fit_in_stages(
+    run: TrainingRun,
+    model: Mace,
+    train_set: GraphDataset,
+    valid_set: GraphDataset | None,
+    *,
+    new_rows: Sequence[int],
+    world: World,
+    directory: RunDirectory,
+    log: RunLog,
+    fingerprint: dict[str, Any],
+    resume: bool,
+) -> FitResult:
+    """Train in the stages of the finetune section, or once where there are none.
+
+    Args:
+        run: The whole run.
+        model: Trained in place; holds the best weights of the last stage afterwards.
+        train_set: Training structures.
+        valid_set: Validation structures, or None.
+        new_rows: Elements that are new in a trained model, by index; their rows are trained with every tuner.
+        world: Processes.
+        directory: Of the run. All stages but the last write into directories of their own in it.
+        log: Where lines go.
+        fingerprint: What a checkpoint must agree with to be resumed.
+        resume: Whether to go on from the last checkpoint.
+
+    Returns:
+        The result of the last stage, with the history of all.
+    """
+    finetune = run.finetune
+    stages = (finetune.stages if finetune else []) or [StageConfig()]
+    plans = []
+    for number, stage in enumerate(stages, 1):
+        where = f"finetune.stages.{number - 1}"
+        names = trainable_parameters(model, finetune.tuner if finetune else None, stage.freeze_modules)
+        plans.append((stage_training(run.training, stage, where), stage_losses(model.config, stage, where), names))
+    history: list[dict[str, Any]] = []
+    result: FitResult | None = None
+    for number, (training, config, names) in enumerate(plans, 1):
+        is_last = number == len(plans)
+        place = directory if is_last else RunDirectory(directory.stage(number))
+        if finetune is not None:
+            set_trainable(model, names, new_rows)
+            log.line(f"stage {number} of {len(plans)}: " * (len(plans) > 1) + trainable_report(model))
+            model.config = config
+        details = {**fingerprint, "training": training.model_dump(mode="json"), "stage": number}
+        fit = Fit(
+            model,
+            training,
+            train_set,
+            valid_set,
+            world=world,
+            seed=run.run.seed,
+            directory=place,
+            log=log,
+            log_every=run.run.log_every,
+            fingerprint=details,
+        )
+        result = fit.run(resume=resume and has_checkpoint(place.last))
+        history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
+    assert result is not None
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return replace(result, history=history)
