@@ -17,6 +17,7 @@ SURFACE = {
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
+    "merge": ["MODEL", "OUT"],
     "info": ["MODEL", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }

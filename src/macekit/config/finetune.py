@@ -37,7 +37,15 @@ class StageConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _null_is_nothing(cls, values: Any) -> Any:
-        return {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        """Null leaves a field as it is; `datamodule: {train: {batch_size: 8}}` is the documented nesting."""
+        if not isinstance(values, dict):
+            return values
+        given = {key: value for key, value in values.items() if value is not None}
+        batches = given.get("datamodule")
+        if isinstance(batches, dict) and isinstance(batches.get("train"), dict):
+            rest = {key: value for key, value in batches.items() if key != "train"}
+            given["datamodule"] = {**rest, **batches["train"]}
+        return given
 
 
 class FinetuneConfig(Config):

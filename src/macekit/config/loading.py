@@ -178,9 +178,7 @@ def _with_resolved_paths(run: TrainingRun, folder: Path) -> TrainingRun:
     ]
     validation = data.validation if isinstance(data.validation, float) else [resolved(name) for name in data.validation]
     test = {name: [resolved(file) for file in files] for name, files in data.test.items()}
-    changes: dict[str, Any] = {
-        "data": data.model_copy(update={"train": train, "validation": validation, "test": test})
-    }
+    changes: dict[str, Any] = {"data": data.model_copy(update={"train": train, "validation": validation, "test": test})}
     if run.finetune is not None:
         source = resolved(run.finetune.pre_trained_model_path)
         changes["finetune"] = run.finetune.model_copy(update={"pre_trained_model_path": source})

@@ -10,6 +10,7 @@ from macekit.config.base import Config
 from macekit.config.data import DataConfig
 from macekit.config.finetune import FinetuneConfig
 from macekit.config.model import ModelConfig
+from macekit.config.stages import stage_losses, stage_training
 from macekit.config.training import RunConfig, TrainingConfig
 
 
@@ -42,6 +43,13 @@ class TrainingRun(Config):
         if isinstance(section, dict):
             section = {"reference_energies": "data", **section}
         return {**rest, "finetune": section}
+
+    @model_validator(mode="after")
+    def _stages_are_sections(self) -> Self:
+        for number, stage in enumerate(self.finetune.stages if self.finetune else []):
+            stage_training(self.training, stage, f"finetune.stages.{number}")
+            stage_losses(self.model, stage, f"finetune.stages.{number}")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

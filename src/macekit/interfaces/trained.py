@@ -17,6 +17,7 @@ from macekit.data.validation import validate_structure
 from macekit.errors import ModelFileError, UsageError
 from macekit.interop.native import load_native, read_config, save_native
 from macekit.interop.physicsml.directory import is_physicsml
+from macekit.model.merging import merged
 from macekit.outputs.predictions import STD, Predictions, predict
 from macekit.training.distributed import choose_device
 
@@ -162,6 +163,14 @@ class TrainedModel:
         chosen = self.module.device if device is None else _device(device)
         precision = self.module.dtype if dtype is None else _precision(dtype)
         return MaceCalculator(copy.deepcopy(self.module).to(device=chosen, dtype=precision))
+
+    def merge(self) -> TrainedModel:
+        """The model with SSF or LoRA folded into its weights: the same predictions at the speed of the base model.
+
+        Raises:
+            UsageError: If there is no tuner, or adapters, which cannot be folded.
+        """
+        return TrainedModel(merged(self.module), {**self.provenance, "merged": self.config.tuner})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory with config.json and model.safetensors.

@@ -86,12 +86,17 @@ def trainable_report(model: nn.Module) -> str:
     return f"trained: {trained:,} of {total:,} parameters ({100 * trained / max(total, 1):.2g} %): {parts}"
 
 
+def part_of(name: str) -> str:
+    """What a parameter is counted under: the tuner, the backbone's layers or embedding, or a head."""
+    return "tuner" if is_tuner_parameter(name) else ".".join(name.split(".")[:2])
+
+
 def _by_module(model: nn.Module) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part = "tuner" if is_tuner_parameter(name) else ".".join(name.split(".")[:2]).replace("backbone", "mace", 1)
+        part = part_of(name)
         if getattr(parameter, ROWS, None) is not None:
             part = "rows of new elements"
             count = int(getattr(parameter, ROWS).sum()) * (parameter.numel() // parameter.shape[0])

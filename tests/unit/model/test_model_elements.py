@@ -30,11 +30,15 @@ def test_known_elements_are_as_before(elements: list[int], interaction: str) -> 
     assert changed.facts.elements == sorted(elements)
     assert relatives.keys() == set(elements) - {1, 6, 8, 29}
     assert_predicts_the_same(changed, model)
-    assert set(element_parameters(changed)) == {
-        name
-        for name, value in changed.state_dict().items()
-        if value.dim() and value.shape[0] == len(elements) and value.shape != model.state_dict()[name].shape
-    } or len(elements) == 4
+    assert (
+        set(element_parameters(changed))
+        == {
+            name
+            for name, value in changed.state_dict().items()
+            if value.dim() and value.shape[0] == len(elements) and value.shape != model.state_dict()[name].shape
+        }
+        or len(elements) == 4
+    )
 
 
 def test_radii_of_imported_models_follow() -> None:

@@ -56,7 +56,10 @@ def test_twice() -> None:
 
 @pytest.mark.parametrize(
     ("tuner", "message"),
-    [("none", "nothing to merge: the model has no tuner"), ("adapter", "cannot be folded into weights; ssf and lora can")],
+    [
+        ("none", "nothing to merge: the model has no tuner"),
+        ("adapter", "cannot be folded into weights; ssf and lora can"),
+    ],
 )
 def test_what_cannot_be_merged(tuner: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

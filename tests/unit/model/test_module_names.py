@@ -42,7 +42,11 @@ def test_heads_and_beginnings() -> None:
     assert set(members("graph_scalars_head_std", names(), "test").values()) == {
         name for name in names() if name.startswith("heads.graph_scalars_std.")
     }
-    assert members("backbone.layers.0.interaction.linear", names(), "test").keys() == {"weights.0", "weights.1", "weights.2"}
+    assert members("backbone.layers.0.interaction.linear", names(), "test").keys() == {
+        "weights.0",
+        "weights.1",
+        "weights.2",
+    }
     assert members("backbone.embedding", names(), "test") == {"": "backbone.embedding"}
 
 

@@ -105,10 +105,9 @@ def _take_backbone(found: Matched, new: Mace, source: Mace, name: str, origin: s
     own = members(name, found.state, WHERE)
     old, tensors = dict(members(origin, source.state_dict(), WHERE)), source.state_dict()
     last = len(new.backbone.layers) - 1
-    if (
-        source.config.num_interactions == new.config.num_interactions
-        and new.backbone.degrees_of(last) != source.backbone.degrees_of(last)
-    ):
+    if source.config.num_interactions == new.config.num_interactions and new.backbone.degrees_of(
+        last
+    ) != source.backbone.degrees_of(last):
         prefix = f"layers.{last}."
         for key, value in _with_degrees(new, source, last).items():
             full = f"backbone.{prefix}{key}"

@@ -59,7 +59,12 @@ def refitted(errors: Errors, free: Sequence[int]) -> FloatArray:
 
 
 def residual_table(
-    target: str, elements: Sequence[int], before: Mapping[int, float], after: Sequence[float], errors: Errors, title: str
+    target: str,
+    elements: Sequence[int],
+    before: Mapping[int, float],
+    after: Sequence[float],
+    errors: Errors,
+    title: str,
 ) -> Table:
     """E0 before and after, and the errors of the trained model that they leave over, per atom.
 
@@ -83,9 +88,8 @@ def residual_table(
     per_atom = [1e3 * left / size for left in (errors.left, errors.left - errors.counts @ (np.array(after) - start))]
     groups: dict[str, list[int]] = defaultdict(list)
     for row, structure in enumerate(errors.structures):
-        groups[structure.config_type or "all"].append(row)
-    if len(groups) > 1:
-        groups["all"] = list(range(len(size)))
+        groups[structure.config_type].append(row)
+    groups = (groups if len(groups) > 1 else {}) | {"all": list(range(len(size)))}
     for name, rows in groups.items():
         cells = [f"{values[rows].mean():+.1f} ± {values[rows].std():.1f}" for values in per_atom]
         table.add_row(f"error, {name}, meV/atom", *cells, str(len(rows)))

@@ -76,7 +76,9 @@ def _choices(run: TrainingRun, finetune: FinetuneConfig, source: Mace) -> dict[s
     if source.config.avg_num_neighbours == "auto":
         before["avg_num_neighbours"] = source.facts.avg_num_neighbours
     given = {
-        field: value for field, value in run.model.model_dump(mode="json", exclude_unset=True).items() if value != "auto"
+        field: value
+        for field, value in run.model.model_dump(mode="json", exclude_unset=True).items()
+        if value != "auto"
     }
     tuner = tuner_of(run, source)
     choices = {field: before[field] for field in (*BACKBONE_FIELDS, *HEAD_FIELDS)}

@@ -6,59 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from macekit.config import ModelConfig, StageConfig, TrainingConfig, TrainingRun
-from macekit.config.merging import laid_over
-from macekit.errors import ConfigError, did_you_mean
+from macekit.config import StageConfig, TrainingRun
+from macekit.config.stages import stage_losses, stage_training
 from macekit.geometry.batch import GraphDataset
 from macekit.model.mace import Mace
 from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
 from macekit.training.loop import Fit, FitResult
-from macekit.training.losses import OUTPUTS
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
-
-BATCHING = ("batch_size", "batch_edges")
-
-
-def stage_training(training: TrainingConfig, stage: StageConfig, where: str) -> TrainingConfig:
-    """The training section of a stage: that of the run with what the stage gives laid over it.
-
-    Raises:
-        ConfigError: If the stage gives a field that there is not, or a wrong value.
-    """
-    if unknown := [key for key in stage.datamodule if key not in BATCHING]:
-        raise ConfigError(
-            f"{where}.datamodule.{unknown[0]}: unknown key (a stage has: {', '.join(BATCHING)})",
-            did_you_mean(unknown[0], BATCHING),
-        )
-    values = laid_over(training.model_dump(mode="json"), stage.trainer)
-    values = laid_over(values, stage.datamodule)
-    if "batch_size" in stage.datamodule and "batch_edges" not in stage.datamodule:
-        values["batch_edges"] = None
-    for field in ("optimizer", "scheduler"):
-        if changes := getattr(stage, field):
-            values[field] = laid_over(values[field] or {}, changes)
-    return TrainingConfig.from_dict(values, where)
-
-
-def stage_losses(config: ModelConfig, stage: StageConfig, where: str) -> ModelConfig:
-    """The choices of a model with the losses of a stage.
-
-    Raises:
-        ConfigError: If there is no such output, or a wrong value.
-    """
-    changes: dict[str, Any] = {}
-    values = config.model_dump(mode="json")
-    for output, change in stage.losses.items():
-        if output not in OUTPUTS:
-            raise ConfigError(
-                f"{where}.losses.{output}: unknown output (there are: {', '.join(OUTPUTS)})",
-                did_you_mean(output, OUTPUTS),
-            )
-        field = f"{output}_loss_config"
-        changes[field] = laid_over(values[field] or {}, change)
-    return ModelConfig.from_dict({**values, **changes}, where) if changes else config
 
 
 def fit_in_stages(
@@ -103,6 +59,8 @@ def fit_in_stages(
     for number, (training, config, names) in enumerate(plans, 1):
         is_last = number == len(plans)
         place = directory if is_last else RunDirectory(directory.stage(number))
+        if world.is_main:
+            place.path.mkdir(parents=True, exist_ok=True)
         if finetune is not None:
             set_trainable(model, names, new_rows)
             log.line(f"stage {number} of {len(plans)}: " * (len(plans) > 1) + trainable_report(model))

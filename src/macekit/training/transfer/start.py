@@ -17,6 +17,7 @@ from macekit.model.mace import Mace
 from macekit.training.distributed import World
 from macekit.training.preparation import DTYPES, RunData, built_model, measured_facts
 from macekit.training.run_directory import RunLog
+from macekit.training.trainable import part_of
 from macekit.training.transfer.matching import OUTPUT_OF_HEAD, Matched, matched
 from macekit.training.transfer.reference import errors_of, refitted, residual_table
 from macekit.training.transfer.sections import completed, tuner_of, without_other_tuner
@@ -74,7 +75,7 @@ def initial_model(run: TrainingRun, source: Source | None, data: RunData, world:
     facts = DatasetFacts.from_dict(json.loads(world.shared(model.facts.model_dump_json())))
     final = build_model(run.model.name, run.model, facts, dtype=model.dtype)
     final.load_state_dict(found.state)
-    _report(found, final, log)
+    _report(found, log)
     return final.to(device=world.device, dtype=DTYPES[run.run.dtype])
 
 
@@ -218,13 +219,14 @@ def _with_energies(model: Mace, target: str, energies: Sequence[float]) -> Mace:
     return changed
 
 
-def _report(found: Matched, model: Mace, log: RunLog) -> None:
+def _report(found: Matched, log: RunLog) -> None:
     """What was taken over and what is fresh."""
-    parts: dict[str, list[int]] = {}
+    parts: dict[tuple[bool, str], int] = {}
     for name, value in found.state.items():
-        taken, count = parts.setdefault(".".join(name.split(".")[:2]), [0, 0])
-        parts[".".join(name.split(".")[:2])] = [taken + value.numel() * (name in found.taken), count + value.numel()]
-    taken = ", ".join(f"{name} {own:,}" for name, (own, _) in parts.items() if own)
-    fresh = ", ".join(f"{name} {count - own:,}" for name, (own, count) in parts.items() if count > own)
+        part = name in found.taken, part_of(name)
+        parts[part] = parts.get(part, 0) + value.numel()
+    taken, fresh = (
+        ", ".join(f"{part} {count:,}" for (is_taken, part), count in parts.items() if is_taken == wanted)
+        for wanted in (True, False)
+    )
     log.line(f"taken over from the trained model: {taken or 'nothing'}" + (f"; fresh: {fresh}" if fresh else ""))
-    del model

@@ -89,7 +89,9 @@ def test_adapters_stay(saved: Any) -> None:
         found = start(path, STRUCTURES, {"tuner": tuner}).model
         assert found.config.tuner == "adapter"
         assert_same_start(found, trained)
-    with pytest.raises(ConfigError, match="finetune.tuner: lora given, but the trained model has a tuner of kind adapter"):
+    with pytest.raises(
+        ConfigError, match="finetune.tuner: lora given, but the trained model has a tuner of kind adapter"
+    ):
         start(path, STRUCTURES, {"tuner": "lora"})
 
 
@@ -109,7 +111,12 @@ def test_new_heads_are_fresh_and_others_stay(saved: Any) -> None:
     facts = facts_of(targets={"y_graph_scalars": ["gap", "energy"], "y_node_vector": "forces"})
     trained = build_model("mace_model", config_of(), facts, seed=3, dtype=torch.float64)
     assert trained.backbone.degrees_of(1) == (0,)
-    targets = {"y_graph_scalars": ["energy"], "y_node_vector": "forces", "y_graph_vector": "mu", "y_node_scalars": ["q"]}
+    targets = {
+        "y_graph_scalars": ["energy"],
+        "y_node_vector": "forces",
+        "y_graph_vector": "mu",
+        "y_node_scalars": ["q"],
+    }
     found = start(saved(trained), STRUCTURES, {"tuner": "ssf"}, data={"targets": targets})
     assert found.model.backbone.degrees_of(1) == (0, 1)
     assert_same_start(found.model, trained)
@@ -145,7 +152,9 @@ def test_reference_energies_are_refitted_to_the_errors(saved: Any) -> None:
     found = start(saved(trained), [*moved, atom], {"tuner": "full", "reference_energies": "refit"})
     before, now = trained.facts.reference_energies["energy"], found.model.facts.reference_energies["energy"]
     assert np.array(now) - np.array(before) == pytest.approx(list(shifts.values()), abs=1e-8)
-    errors = predictions(found.model, moved)["y_graph_scalars"][:, 0].numpy() - [float(s.targets["energy"]) for s in moved]
+    errors = predictions(found.model, moved)["y_graph_scalars"][:, 0].numpy() - [
+        float(s.targets["energy"]) for s in moved
+    ]
     assert np.abs(errors).max() < 1e-8
     assert re.search(r"error, all, meV/atom.*[+-]0\.0 ± 0\.0", found.printed)
 
@@ -189,7 +198,12 @@ def test_the_tuner_alone_is_new(saved: Any) -> None:
 @pytest.mark.parametrize(
     ("finetune", "model", "data", "message"),
     [
-        ({"reference_energies": None}, {}, {}, "finetune.reference_energies: required, because the head of energy is taken"),
+        (
+            {"reference_energies": None},
+            {},
+            {},
+            "finetune.reference_energies: required, because the head of energy is taken",
+        ),
         ({}, {"num_bessel": 9}, {}, "model.num_bessel: 9 given, but the trained model has 4.*\nhint: leave it out"),
         ({}, {"hidden_irreps": "8x0e"}, {}, "model.hidden_irreps: '8x0e' given, but the trained model has"),
         ({}, {}, {"cutoff": 5.5}, "data.cutoff: 5.5 given, but the trained model has 3.2"),
@@ -199,7 +213,12 @@ def test_the_tuner_alone_is_new(saved: Any) -> None:
         ({"elements": ["H", "Xx"]}, {}, {}, "finetune.elements: 'Xx' is no chemical symbol"),
         ({"head": "pbe"}, {}, {}, "finetune.head: given, but .* is a model of macekit"),
         ({"energy_unit": "eV"}, {}, {}, "finetune.energy_unit: given, but .* is a model of macekit"),
-        ({"tuner": "lorra"}, {}, {}, "finetune.tuner: expected 'ssf', 'adapter', 'lora', 'heads' or 'full', got 'lorra'"),
+        (
+            {"tuner": "lorra"},
+            {},
+            {},
+            "finetune.tuner: expected 'ssf', 'adapter', 'lora', 'heads' or 'full', got 'lorra'",
+        ),
     ],
 )
 def test_messages(finetune: dict[str, Any], model: Any, data: Any, message: str, saved: Any) -> None:
@@ -215,12 +234,16 @@ def test_what_is_equal_may_be_given(saved: Any) -> None:
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="finetune.from: .*nowhere: no such file or directory; expected a model dir"):
+    with pytest.raises(
+        ModelFileError, match="finetune.from: .*nowhere: no such file or directory; expected a model dir"
+    ):
         start(tmp_path / "nowhere", STRUCTURES)
     with pytest.raises(ModelFileError, match="no trained model in this directory; expected config.json"):
         start(tmp_path, STRUCTURES)
     (tmp_path / "x.model").write_bytes(b"nothing")
-    with pytest.raises(ModelFileError, match=r"(?s)finetune.from: .*x.model: not a model .*hint: expected a .model file"):
+    with pytest.raises(
+        ModelFileError, match=r"(?s)finetune.from: .*x.model: not a model .*hint: expected a .model file"
+    ):
         start(tmp_path / "x.model", STRUCTURES)
 
 
