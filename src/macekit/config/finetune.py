@@ -19,8 +19,8 @@ class StageConfig(Config):
     """
 
     freeze_modules: list[str] = Field(default_factory=list)
-    """Modules that are not trained in this stage, in addition to those that the tuner leaves out: `mace` (or `backbone`)
-    for all message passing; `mace.node_embedding`, `mace.interactions`, `mace.messages`, `mace.node_updates`, each also
+    """Modules that are not trained in this stage, besides those that the tuner leaves out: `mace` (or `backbone`) for
+    all message passing; `mace.node_embedding`, `mace.interactions`, `mace.messages`, `mace.node_updates`, each also
     of one layer as in `mace.interactions.0`; `graph_scalars_head`, `graph_vector_head`, `node_scalars_head`,
     `node_vector_head`; or the beginning of the name of any parameter."""
     trainer: dict[str, Any] = Field(default_factory=dict)
@@ -62,8 +62,9 @@ class FinetuneConfig(Config):
     energy_unit: str | None = None
     """PhysicsML only: unit of its energies, which are then converted to eV; null: numbers are kept."""
     tuner: TunerChoice | None = None
-    """What is trained: `heads` the read-outs alone; `ssf`, `adapter` and `lora` the read-outs and small additions to the
-    layers, which start as exact identities; `full` everything. Null: everything, with the tuner of the model section."""
+    """What is trained: `heads` the read-outs alone; `ssf`, `adapter` and `lora` the read-outs and small additions to
+    the layers, which start as exact identities; `full` everything. Null: everything, with the tuner of the model
+    section."""
     reference_energies: ReferenceChoice | None = None
     """E0 where the head of the energy is taken over, to be chosen: `keep` those of the trained model; `refit` them so
     that its errors on the training energies are smallest (data of another level of theory); `data` as

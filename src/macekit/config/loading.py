@@ -1,8 +1,8 @@
 """Run files: YAML and dotted overrides to a `TrainingRun`, and back.
 
 Relative data paths (`data.train`, `data.validation`, `data.test`) and the model that fine-tuning starts from are
-relative to the folder of the YAML file, also when an override gives them; with a mapping instead of a file they are relative to the current
-directory. The run directory is relative to the current directory in every case.
+relative to the folder of the YAML file, also when an override gives them; with a mapping instead of a file they are
+relative to the current directory. The run directory is relative to the current directory in every case.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
     steps = dotted.split(".")
     node: Any = values
     owner: type[Config] | None = TrainingRun
-    for depth, step in enumerate(steps):
+    for depth, word in enumerate(steps):
+        step = word
         last = depth == len(steps) - 1
         path = ".".join(steps[:depth])
         if isinstance(node, list):

@@ -51,12 +51,26 @@ class LossConfig(Config):
     """The loss of one output."""
 
     name: str
-    """Name of a `torch.nn` regression loss (`MSELoss`, `HuberLoss`, ...) or of one of macekit's: `WeightedMSELoss`,
-    `MaskedMSELoss`, `MultiTaskLoss`."""
+    """Name of a `torch.nn` regression loss (`MSELoss`, `HuberLoss`, ...) or of one of macekit's: `WeightedMSELoss`
+    (per atom), `MaskedMSELoss`, `SerialBCEWithLogitsLoss`, `MultiTaskLoss` (a loss per column); of vectors also
+    `ConditionalHuberLoss`, `ConditionalMSELoss` and `L2NormLoss`."""
     weight: NonNegativeFloat = 1.0
     """Factor of this loss in the total."""
+    weight_schedule: dict[PositiveInt, NonNegativeFloat] = Field(default_factory=dict)
+    """Other factors from given epochs on, counted from 1, such as {301: 1000.0} for a second stage in which energies
+    count more. The best epoch is sought anew from every change on."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the loss."""
+    """Keyword arguments of the loss, and `per_atom: true` to compare values of structures per atom."""
+
+    def weight_at(self, epoch: int) -> float:
+        """The factor in an epoch, counted from 1."""
+        started = [start for start in self.weight_schedule if start <= epoch]
+        return self.weight_schedule[max(started)] if started else self.weight
+
+    @property
+    def is_ever_counted(self) -> bool:
+        """Whether the factor is above zero at some time."""
+        return self.weight > 0 or any(value > 0 for value in self.weight_schedule.values())
 
 
 class ModelConfig(Config):

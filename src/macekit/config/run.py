@@ -66,7 +66,7 @@ class TrainingRun(Config):
                 raise ValueError(
                     f"model has a loss for {output} but data.targets.{output} names no target; add one or drop the loss"
                 )
-        if all(loss is None or loss.weight == 0 for loss, _ in losses.values()):
+        if all(loss is None or not loss.is_ever_counted for loss, _ in losses.values()):
             raise ValueError(
                 "nothing to train: every loss is missing or has weight 0; "
                 "give model.y_graph_scalars_loss_config or another"

@@ -54,7 +54,7 @@ def members(module: str, names: Iterable[str], where: str) -> dict[str, str]:
         if (match := pattern.match(name)) is not None:
             layer = match.groupdict().get("layer")
             found[f"{layer}.{name[match.end() :]}" if layer else name[match.end() :]] = name
-    if not found and module.split(".")[-1] not in WITHOUT_PARAMETERS:
+    if not found and module.rsplit(".", maxsplit=1)[-1] not in WITHOUT_PARAMETERS:
         known = known_modules(names)
         raise ConfigError(
             f"{where}: the model has no module '{module}'; it has: {', '.join(known)}", did_you_mean(module, known)

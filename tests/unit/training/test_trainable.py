@@ -42,7 +42,8 @@ LORA = {
 HEADS = {
     *(f"heads.{head}.readouts.readouts.{part}.weight" for head in ("graph_scalars", "node_scalars")
       for part in ("0", "1.linear_1", "1.linear_2")),
-    *(f"heads.graph_vector.readouts.{part}.weight" for part in ("linear.0", "gated.vectors", "gated.gates", "gated.linear")),
+    *(f"heads.graph_vector.readouts.{part}.weight" for part in ("linear.0", "gated.vectors", "gated.gates",
+      "gated.linear")),
 }  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def _of_other_degrees(own: Mapping[str, str], old: Mapping[str, str], prefix: st
 
 def _with_degrees(new: Mace, source: Mace, layer: int) -> dict[str, Tensor]:
     """Weights of the product of a layer: those of shared degrees of the trained model, fresh ones of others."""
-    ours, theirs = (getattr(model.backbone.layers[layer], "product") for model in (new, source))
+    ours, theirs = (model.backbone.layers[layer].product for model in (new, source))
     assert isinstance(ours, ProductBasis)
     assert isinstance(theirs, ProductBasis)
     functions = _positions(ours.key, theirs.key, of_terms=False)

@@ -1,4 +1,4 @@
-"""Reference energies of a model that starts from another: kept, refitted to its errors, or those of the data section."""
+"""Reference energies of a model that starts from another: kept, refitted to its errors, or of the data section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of a run that starts from a trained model: what is not given is that model's, and nothing contradicts."""
+"""The sections of a run that starts from a trained model: what is not given is that model's."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_adapters_stay(saved: Any) -> None:
         assert found.config.tuner == "adapter"
         assert_same_start(found, trained)
     with pytest.raises(
-        ConfigError, match="finetune.tuner: lora given, but the trained model has a tuner of kind adapter"
+        ConfigError, match=r"finetune.tuner: lora given, but the trained model has a tuner of kind adapter"
     ):
         start(path, STRUCTURES, {"tuner": "lora"})
 
@@ -235,10 +235,10 @@ def test_what_is_equal_may_be_given(saved: Any) -> None:
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelFileError, match="finetune.from: .*nowhere: no such file or directory; expected a model dir"
+        ModelFileError, match=r"finetune.from: .*nowhere: no such file or directory; expected a model dir"
     ):
         start(tmp_path / "nowhere", STRUCTURES)
-    with pytest.raises(ModelFileError, match="no trained model in this directory; expected config.json"):
+    with pytest.raises(ModelFileError, match=r"no trained model in this directory; expected config.json"):
         start(tmp_path, STRUCTURES)
     (tmp_path / "x.model").write_bytes(b"nothing")
     with pytest.raises(
