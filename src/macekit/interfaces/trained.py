@@ -148,21 +148,25 @@ class TrainedModel:
             intervals[name] = np.stack([centre - half, centre + half], axis=-1)
         return mean, intervals
 
-    def ase_calculator(self, device: str | None = "auto", dtype: Precision | None = None) -> MaceCalculator:
+    def ase_calculator(
+        self, device: str | None = "auto", dtype: Precision | None = None, skin: float = 0.5
+    ) -> MaceCalculator:
         """An ASE calculator with a copy of the model.
 
         Args:
             device: auto, cpu, cuda or cuda:N; None: where the model is.
             dtype: Precision of the network; None: as it is. "float64" serves tight optimisation, vibrations.
+            skin: Å beyond the cutoff within which neighbours are remembered from one call to the next; results are
+                the same with any.
 
         Raises:
-            UsageError: If the device is not there or the precision is unknown.
+            UsageError: If the device is not there, the precision is unknown or the skin is negative.
         """
         from macekit.interfaces.ase import MaceCalculator
 
         chosen = self.module.device if device is None else _device(device)
         precision = self.module.dtype if dtype is None else _precision(dtype)
-        return MaceCalculator(copy.deepcopy(self.module).to(device=chosen, dtype=precision))
+        return MaceCalculator(copy.deepcopy(self.module).to(device=chosen, dtype=precision), skin)
 
     def merge(self) -> TrainedModel:
         """The model with SSF or LoRA folded into its weights: the same predictions at the speed of the base model.

@@ -23,9 +23,11 @@ from macekit.data import (
     read_structures,
     separate_isolated_atoms,
 )
+from macekit.errors import DataError, ResumeError
 from macekit.geometry.statistics import measure_facts
 from macekit.model.build import build_model, scale_and_shift
 from macekit.model.mace import Mace
+from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
 from macekit.training.losses import output_losses, output_targets
 from macekit.training.run_directory import RunDirectory, RunLog
@@ -121,7 +123,12 @@ def _train_and_valid(
     if world.is_main and not directory.split.exists():
         draw_split(rest, run.data.validation, run.run.seed).save(directory.split)
     world.barrier()
-    train, valid = Split.load(directory.split, rest).parts(rest)
+    try:
+        train, valid = Split.load(directory.split, rest).parts(rest)
+    except DataError as error:
+        if has_checkpoint(directory.last):
+            raise ResumeError(error.message, "resume with the data of then, or give another run.directory") from None
+        raise
     return [*isolated, *train], valid
 
 
@@ -158,15 +165,22 @@ def built_model(run: TrainingRun, facts: DatasetFacts, world: World, log: RunLog
     return model
 
 
-def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be resumed."""
+def chosen_fingerprint(run: TrainingRun, world: World) -> dict[str, Any]:
+    """Of what must be the same for a checkpoint to be resumed, the part that the run file says."""
     plain = run.model_dump(mode="json")
+    scheduler = run.training.scheduler
+    if scheduler is not None and {"num_epochs", "num_steps"} & {str(value) for value in scheduler.config.values()}:
+        plain["training"]["scheduler"]["length in epochs"] = run.training.max_epochs
     return {
         "model": plain["model"],
         "finetune": plain["finetune"],
         "training": plain["training"],
-        "seed": run.run.seed,
-        "dtype": run.run.dtype,
-        "data": data.fingerprint(),
-        "processes": world.size,
+        "run": {"seed": run.run.seed, "dtype": run.run.dtype},
+        "processes": {"number": world.size},
     }
+
+
+def run_fingerprint(chosen: dict[str, Any], data: RunData) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed, from what the run file says of it."""
+    counts = {"training structures": len(data.train), "validation structures": len(data.valid)}
+    return {**chosen, "data": {**counts, "hash": data.fingerprint()}}

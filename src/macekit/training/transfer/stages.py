@@ -65,7 +65,9 @@ def fit_in_stages(
             set_trainable(model, names, new_rows)
             log.line(f"stage {number} of {len(plans)}: " * (len(plans) > 1) + trainable_report(model))
             model.config = config
-        details = {**fingerprint, "training": training.model_dump(mode="json"), "stage": number}
+        details = dict(fingerprint)
+        if len(plans) > 1:
+            details["stage"] = {"number": number, "training": training.model_dump(mode="json")}
         fit = Fit(
             model,
             training,
@@ -76,6 +78,7 @@ def fit_in_stages(
             directory=place,
             log=log,
             log_every=run.run.log_every,
+            checkpoint_steps=run.run.checkpoint_steps,
             fingerprint=details,
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
