@@ -14,8 +14,8 @@ from macekit.cli import app
 
 SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
-    "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--device", "--dtype", "--batch-edges"],
-    "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
+    "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--head", "--device", "--dtype", "--batch-edges"],
+    "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
     "merge": ["MODEL", "OUT"],
     "info": ["MODEL", "--json"],

@@ -27,7 +27,7 @@ BACKBONE_FIELDS = (
     "num_bessel", "num_polynomial_cutoff", "max_ell", "num_interactions", "hidden_irreps", "avg_num_neighbours",
     "correlation", "radial_mlp", "interaction_first", "interaction", "edge_irreps", "edge_irreps_first",
     "radial_basis", "distance_transform", "envelope", "pair_repulsion", "radial_constants", "couplings",
-    "coupling_rounding", "scalar_bias",
+    "coupling_rounding", "scalar_bias", "node_normalisation",
 )  # fmt: skip
 """Fields that message passing depends on, tuners apart."""
 HEAD_FIELDS = ("mlp_irreps", "mlp_kind", "mlp_activation", "vector_gate", "read_layers")
@@ -155,6 +155,10 @@ class ModelConfig(Config):
     """Function of the scalars that multiply the vectors in the read-out of the last layer (extension)."""
     read_layers: Literal["all", "last"] = "all"
     """Which layers the scalar outputs read (extension)."""
+    node_normalisation: PositiveInt | None = None
+    """Imported models only: number of node features by whose square root maps by element are divided; null: that of
+    the model. A model with some of the elements of another keeps that of the other, so that it computes the same to the
+    last digit (extension)."""
     compatibility: Literal["none", "physicsml"] = "none"
     """Imported models only, which cannot be trained: "physicsml" keeps what PhysicsML does otherwise. Its vector
     outputs read the layers before the last linearly and add the mean to every component; its standard deviation is

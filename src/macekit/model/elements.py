@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from macekit.config import DatasetFacts, ModelConfig
 from macekit.model.backbone import Backbone
@@ -17,6 +15,7 @@ from macekit.model.mace import Mace
 from macekit.model.nonlinear import NonlinearInteraction
 from macekit.model.product import ProductBasis
 from macekit.model.radial import radii_of
+from macekit.model.selection import with_elements
 
 NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
 
@@ -25,12 +24,12 @@ class Adapted(NamedTuple):
     """A model for other elements."""
 
     model: Mace
-    """Predicts the same as the model before for elements that both know."""
+    """Computes the same as the model before for elements that both know."""
     relatives: dict[int, int]
     """New elements, and the known element whose weights each starts with."""
 
 
-def with_elements(model: Mace, elements: Sequence[int]) -> Adapted:
+def for_elements(model: Mace, elements: Sequence[int]) -> Adapted:
     """The model for the given elements.
 
     Args:
@@ -38,41 +37,42 @@ def with_elements(model: Mace, elements: Sequence[int]) -> Adapted:
         elements: Atomic numbers. Those that the model does not know start with the weights of their nearest
             relative, and with no reference energy.
     """
-    known, wanted = model.facts.elements, sorted(set(elements))
-    if wanted == known:
-        return Adapted(model, {})
-    relatives = {number: nearest_relative(number, known) for number in wanted if number not in known}
-    rows = [known.index(relatives.get(number, number)) for number in wanted]
-    facts = _facts(model.facts, wanted)
-    config = _config(model.config, known, wanted, rows)
-    fresh = build_model(config.name, config, facts, dtype=torch.float64)
-    width_before, width = model.facts.num_node_features, facts.num_node_features
-    rows += range(len(known), width_before)
-    changed = element_parameters(model)
-    state: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
-        state[name] = value.detach().cpu()
-        if name in changed:
-            scale = math.sqrt(width / width_before) if changed[name] else 1.0
-            state[name] = state[name][rows].double() * scale
-    fresh.load_state_dict(state)
-    return Adapted(fresh.to(device=model.device, dtype=model.dtype).train(model.training), relatives)
+    known = model.facts.elements
+    relatives = {number: nearest_relative(number, known) for number in sorted(set(elements) - set(known))}
+    extended = _extended(model, relatives) if relatives else model
+    return Adapted(with_elements(extended, elements), relatives)
 
 
-def element_parameters(model: Mace) -> dict[str, bool]:
-    """Names of the tensors with a row per element, and whether they are divided by √(number of rows) when used."""
-    found: dict[str, bool] = {}
+def _extended(model: Mace, relatives: Mapping[int, int]) -> Mace:
+    """The model with further elements, each with the weights of a relative."""
+    known, elements = model.facts.elements, sorted({*model.facts.elements, *relatives})
+    rows = [known.index(relatives.get(number, number)) for number in elements]
+    facts = _facts(model.facts, elements)
+    config = _config(model.config, model.facts, elements)
+    fresh = build_model(config.name, config, facts, dtype=model.dtype).to(model.device)
+    features = torch.tensor([*rows, *range(len(known), model.facts.num_node_features)], device=model.device)
+    by_element = element_parameters(model)
+    fresh.load_state_dict(
+        {
+            name: value.index_select(0, features) if name in by_element else value
+            for name, value in model.state_dict().items()
+        }
+    )
+    return fresh.train(model.training)
+
+
+def element_parameters(model: Mace) -> set[str]:
+    """Names of the tensors with a row per element."""
+    found: set[str] = set()
     for prefix, module in model.named_modules():
         if isinstance(module, Backbone):
-            found[f"{prefix}.embedding"] = True
+            found.add(f"{prefix}.embedding")
         elif isinstance(module, AttributeLinear):
-            found |= {f"{prefix}.{name}": True for name, _ in module.named_parameters()}
+            found |= {f"{prefix}.{name}" for name, _ in module.named_parameters()}
         elif isinstance(module, ProductBasis):
-            found[f"{prefix}.weights"] = False
-            if module.num_rounding:
-                found[f"{prefix}.rounding_weights"] = False
+            found |= {f"{prefix}.weights"} | ({f"{prefix}.rounding_weights"} if module.num_rounding else set())
         elif isinstance(module, NonlinearInteraction):
-            found |= {f"{prefix}.sender_embedding": False, f"{prefix}.receiver_embedding": False}
+            found |= {f"{prefix}.sender_embedding", f"{prefix}.receiver_embedding"}
     return found
 
 
@@ -93,21 +93,26 @@ def _group(number: int) -> int:
     return number - start if number - start <= 2 else max(3, 18 - (end - number))
 
 
-def _facts(facts: DatasetFacts, elements: list[int]) -> DatasetFacts:
-    energies = {
-        target: [dict(zip(facts.elements, values, strict=True)).get(number, 0.0) for number in elements]
-        for target, values in facts.reference_energies.items()
+def _facts(facts: DatasetFacts, elements: Sequence[int]) -> DatasetFacts:
+    def extended(energies: dict[str, list[float]]) -> dict[str, list[float]]:
+        by_target = {target: dict(zip(facts.elements, values, strict=True)) for target, values in energies.items()}
+        return {target: [values.get(number, 0.0) for number in elements] for target, values in by_target.items()}
+
+    heads = {
+        name: level.model_copy(update={"reference_energies": extended(level.reference_energies)})
+        for name, level in facts.heads.items()
     }
-    return facts.model_copy(update={"elements": elements, "reference_energies": energies})
+    changes = {"elements": list(elements), "reference_energies": extended(facts.reference_energies), "heads": heads}
+    return facts.model_copy(update=changes)
 
 
-def _config(config: ModelConfig, known: Sequence[int], elements: Sequence[int], rows: Sequence[int]) -> ModelConfig:
-    changes: dict[str, object] = {"num_node_feats": "auto"}
+def _config(config: ModelConfig, facts: DatasetFacts, elements: Sequence[int]) -> ModelConfig:
+    changes: dict[str, object] = {
+        "num_node_feats": "auto",
+        "node_normalisation": config.node_normalisation or facts.num_node_features,
+    }
     if "covalent_radii" in config.radial_constants:
-        given = config.radial_constants["covalent_radii"]
-        radii = [
-            given[row] if number in known else usual
-            for row, number, usual in zip(rows, elements, radii_of(elements), strict=True)
-        ]
+        given = dict(zip(facts.elements, config.radial_constants["covalent_radii"], strict=True))
+        radii = [given.get(number, usual) for number, usual in zip(elements, radii_of(elements), strict=True)]
         changes["radial_constants"] = {**config.radial_constants, "covalent_radii": radii}
     return config.model_copy(update=changes)

@@ -52,7 +52,7 @@ class RunData:
         for structures in (self.train, self.valid):
             for structure in structures:
                 digest.update(structure.atomic_numbers.tobytes() + structure.positions.tobytes())
-                digest.update(structure.cell.tobytes() + structure.pbc.tobytes())
+                digest.update(structure.cell.tobytes() + structure.pbc.tobytes() + structure.head.encode())
                 for name in sorted(structure.targets):
                     digest.update(name.encode() + structure.targets[name].tobytes())
             digest.update(b"|")
@@ -146,10 +146,13 @@ def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -
     for note in notes:
         log.line(note)
     facts = DatasetFacts.from_dict(json.loads(world.shared(facts.model_dump_json())))
-    for target in facts.targets.kinds():
-        if target != facts.targets.stress and not (target == facts.targets.y_node_vector and run.model.compute_forces):
-            scale, shift = scale_and_shift(run.model, facts, target)
-            log.line(f"{target}: scale {scale:.6g}, shift per atom {shift:.6g}")
+    names = [f"{head}/" for head in facts.heads] if len(facts.heads) > 1 else [""]
+    for name, level in zip(names, facts.levels(), strict=True):
+        for target in facts.targets.kinds():
+            if target == facts.targets.stress or (target == facts.targets.y_node_vector and run.model.compute_forces):
+                continue
+            scale, shift = scale_and_shift(run.model, level, target)
+            log.line(f"{name}{target}: scale {scale:.6g}, shift per atom {shift:.6g}")
     log.line(f"cutoff {facts.cutoff:g} Å, {facts.avg_num_neighbours:.2f} neighbours per atom on average")
     return facts
 

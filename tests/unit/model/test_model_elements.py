@@ -1,81 +1,70 @@
-"""The same model for fewer and for more elements."""
+"""Some of the elements of a model."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
 import structures as named
-from contract.subject import Subject
-from macekit.model.elements import element_parameters, nearest_relative, with_elements
-from macekit.model.mace import Mace
-from models import Combination, tiny_model
-from tolerances import Tolerance, assert_close
+from macekit.data import Structure
+from macekit.errors import DataError
+from macekit.geometry.neighbours import graph_for
+from macekit.model.build import build_model
+from macekit.model.selection import with_elements
+from macekit.outputs.derivatives import evaluate
+from small_facts import facts
 
-INTERACTIONS = ("agnostic", "agnostic_residual", "nonlinear_residual")
-
-
-def assert_predicts_the_same(found: Mace, expected: Mace) -> None:
-    """On water, which both know; the indices of the elements differ."""
-    values = Subject(expected)(Subject(expected).graph(named.water()))
-    for name, value in Subject(found)(Subject(found).graph(named.water())).items():
-        assert_close(value, values[name], Tolerance.F64, name)
-
-
-@pytest.mark.parametrize("interaction", INTERACTIONS)
-@pytest.mark.parametrize("elements", [[1, 8], [8, 1, 6, 29], [1, 8, 14, 29], [1, 3, 6, 8, 9, 29, 79]])
-def test_known_elements_are_as_before(elements: list[int], interaction: str) -> None:
-    model = tiny_model(Combination("ssf", "none"), interaction=interaction)
-    changed, relatives = with_elements(model, elements)
-    assert changed.facts.elements == sorted(elements)
-    assert relatives.keys() == set(elements) - {1, 6, 8, 29}
-    assert_predicts_the_same(changed, model)
-    assert (
-        set(element_parameters(changed))
-        == {
-            name
-            for name, value in changed.state_dict().items()
-            if value.dim() and value.shape[0] == len(elements) and value.shape != model.state_dict()[name].shape
-        }
-        or len(elements) == 4
-    )
+SMALL: dict[str, Any] = {
+    "hidden_irreps": "4x0e + 4x1o",
+    "mlp_irreps": "3x0e",
+    "max_ell": 2,
+    "correlation": 2,
+    "radial_mlp": [6],
+    "compute_forces": True,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "radii": {"distance_transform": "agnesi", "pair_repulsion": "zbl", "interaction_first": "density_residual"},
+    "own_radii": {
+        "pair_repulsion": "zbl",
+        "radial_constants": {"covalent_radii": [0.3, 0.7, 0.6, 1.2, 1.3]},
+        "num_node_feats": 5,
+    },
+    "nonlinear": {"interaction_first": "nonlinear_residual", "interaction": "nonlinear_residual"},
+    "adapter": {"tuner": "adapter", "name": "adapter_mace_model"},
+}
 
 
-def test_radii_of_imported_models_follow() -> None:
-    radii = {"covalent_radii": [0.3, 0.7, 0.6, 1.3]}
-    model = tiny_model(distance_transform="agnesi", pair_repulsion="zbl", radial_constants=radii)
-    changed, _ = with_elements(model, [1, 8, 14])
-    assert changed.config.radial_constants["covalent_radii"] == [0.3, 0.6, 1.11]
-    assert_predicts_the_same(changed, model)
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_same_bits(option: str, dtype: torch.dtype) -> None:
+    choices = SMALL | OPTIONS[option]
+    heads = {"a": {}, "b": {"reference_energies": {"energy": [-1.0, -2.0, -3.0, -4.0, -5.0]}}}
+    whole = build_model(choices.get("name", "mace_model"), choices, facts(heads=heads), seed=1, dtype=dtype).eval()
+    part = with_elements(with_elements(whole, [1, 8, 6]), [8, 1])
+    assert part.facts.elements == [1, 8]
+    assert part.facts.at_head("b").reference_energies["energy"] == [-1.0, -3.0]
+    assert part.config.node_normalisation == 5
+    structure: Structure = named.water().with_head("b")
+    expected, found = (evaluate(model, graph_for(structure, model.facts)) for model in (whole, part))
+    for key, value in expected.items():
+        assert torch.equal(found[key].nan_to_num(), value.nan_to_num()), key
+    assert sum(p.numel() for p in part.parameters()) < sum(p.numel() for p in whole.parameters())
+    assert with_elements(whole, whole.facts.elements) is whole
 
 
-def test_additional_features_keep_their_rows() -> None:
-    facts = {"node_features": {"site": ["a", "b", "c"]}}
-    model = tiny_model(facts=facts)
-    changed, _ = with_elements(model, [1, 8, 14])
-    rows = changed.backbone.embedding / (6 / 7) ** 0.5
-    torch.testing.assert_close(rows, model.backbone.embedding[[0, 2, 1, 4, 5, 6]])
+def test_additional_features_stay() -> None:
+    whole = build_model("mace_model", SMALL, facts(node_features={"spin": ["up", "down"]}), seed=1, dtype=torch.float64)
+    part = with_elements(whole, [1, 8])
+    assert part.facts.num_node_features == 4
+    assert torch.equal(part.backbone.embedding, whole.backbone.embedding[[0, 2, 5, 6]])
 
 
-def test_a_new_element_starts_as_its_relative() -> None:
-    model = tiny_model()
-    changed, relatives = with_elements(model, [1, 8, 16])
-    assert relatives == {16: 8}
-    for name, scaled in element_parameters(changed).items():
-        value = changed.state_dict()[name]
-        assert torch.equal(value[2], value[1]), name
-        assert scaled or torch.equal(value[1], model.state_dict()[name][2])
-    assert changed.facts.reference_energies["energy"] == [-13.587, -2041.8396, 0.0]
-
-
-def test_the_same_elements_are_the_same_model() -> None:
-    model = tiny_model()
-    assert with_elements(model, [29, 1, 8, 6]).model is model
-
-
-@pytest.mark.parametrize(
-    ("number", "relative"),
-    [(9, 8), (32, 14), (22, 64), (16, 8), (3, 11), (37, 11), (2, 18), (58, 64), (82, 14), (79, 26)],
-)
-def test_relatives(number: int, relative: int) -> None:
-    assert nearest_relative(number, [1, 6, 8, 11, 14, 18, 26, 64]) == relative
+def test_elements_that_are_not_there() -> None:
+    whole = build_model("mace_model", SMALL, facts())
+    with pytest.raises(DataError, match="elements Fe: the model does not know them; it knows H, C, O, Al, Cu"):
+        with_elements(whole, [1, 26])
+    with pytest.raises(DataError, match="elements: none given; expected at least one"):
+        with_elements(whole, [])

@@ -12,7 +12,7 @@ from macekit.data import elements_of
 from macekit.errors import ConfigError, did_you_mean
 from macekit.geometry.statistics import Measured, measure_facts
 from macekit.model.build import build_model, scale_and_shift
-from macekit.model.elements import with_elements
+from macekit.model.elements import for_elements
 from macekit.model.mace import Mace
 from macekit.training.distributed import World
 from macekit.training.preparation import DTYPES, RunData, built_model, measured_facts
@@ -61,9 +61,11 @@ def initial_model(run: TrainingRun, source: Source | None, data: RunData, world:
         return built_model(run, measured_facts(run, data, world, log), world, log)
     assert run.finetune is not None
     elements = _elements(run.finetune, source.model, elements_of(data.train))
-    adapted = with_elements(source.model, elements)
+    adapted = for_elements(source.model, elements)
     for number, relative in adapted.relatives.items():
         log.line(f"new element {chemical_symbols[number]}: starts with the weights of {chemical_symbols[relative]}")
+    of_elements = {field: getattr(adapted.model.config, field) for field in ("radial_constants", "node_normalisation")}
+    run = run.model_copy(update={"model": run.model.model_copy(update=of_elements)})
     carried = carried_targets(run, source.model)
     measured = _measured(run, data, carried, log)
     facts = _facts(run, adapted.model, measured, elements, carried)
