@@ -80,14 +80,9 @@ def test_files_have_weights(weight: float, tmp_path: Path, run_training: RunTrai
     changes = {
         "data.train": files,
         "data.validation": str(tmp_path / "first.extxyz"),
-        "data.reference_energies": {"H": -1.0, "O": -74.0},
-        "model.scaling_mean": 0.0,
-        "model.scaling_std": 1.0,
-        "training.max_epochs": 40,
-        "training.optimizer": {"name": "Adam", "config": {"lr": 0.02}},
-        "training.monitor": "train/total/loss",
+        "training.max_epochs": 2,
         FORCES: None,
     }
     result = run_training(tmp_path / "first.extxyz", changes)
-    error = result.fit.history[-1]["val/energy/mae"]
-    assert error < 0.3 if weight < 1 else error > 0.6
+    error = result.evaluations["valid"].errors["energy"].mae
+    assert error < 200 if weight < 1 else 800 < error < 1200  # meV per atom
