@@ -19,6 +19,7 @@ SURFACE = {
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
     "merge": ["MODEL", "OUT"],
     "info": ["MODEL", "--json"],
+    "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }
 """Verbs with their arguments and flags. A change here is one that users see."""
