@@ -46,9 +46,7 @@ def calibrated(model: Mace, data: GraphDataset) -> tuple[Mace, float]:
     return moved.train(model.training), max(changes, key=abs)
 
 
-def _errors_per_atom(
-    model: Mace, data: GraphDataset, target: str, head: int
-) -> tuple[FloatArray, FloatArray]:
+def _errors_per_atom(model: Mace, data: GraphDataset, target: str, head: int) -> tuple[FloatArray, FloatArray]:
     """(label − prediction) / number of atoms, and weights, of a sample spread evenly over one level of theory."""
     structures, facts = data.structures, model.facts
     weights = np.array([s.weight * s.property_weights.get(target, 1.0) for s in structures])

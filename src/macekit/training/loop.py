@@ -21,7 +21,7 @@ from macekit.training.keeper import Keeper
 from macekit.training.losses import Losses, LossSums
 from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
-from macekit.training.optimizers import build_optimizer, build_scheduler
+from macekit.training.optimizers import build_optimizer, build_scheduler, forget_plateau
 from macekit.training.progress import EpochProgress
 from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
@@ -200,8 +200,10 @@ class Fit:
             rate = float(stepper.optimizer.param_groups[0]["lr"])
             self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
             self.sampler.set_epoch(self.epoch)
-            if self.losses.set_epoch(self.epoch + 1) and self.epoch > 0:
-                self._weigh_anew()
+            if self.losses.set_epoch(self.epoch + 1) and self.epoch > 0:  # what was best before says nothing now
+                self.keeper.forget()
+                forget_plateau(self.scheduler)
+                self.log.line(f"weights of losses from epoch {self.epoch + 1} on: {self.losses.weights_in_words()}")
         stepper.model.train()
         with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
             for indices in self.sampler:
@@ -217,13 +219,6 @@ class Fit:
                 advance(result.loss)
                 self._after_step(result.notices)
         return self.progress
-
-    def _weigh_anew(self) -> None:
-        """The losses have other weights from this epoch on, so what was best before says nothing."""
-        self.keeper.forget()
-        if self.plateau_monitor is not None:
-            self.scheduler.best, self.scheduler.num_bad_epochs = self.scheduler.mode_worse, 0
-        self.log.line(f"weights of losses from epoch {self.epoch + 1} on: {self.losses.weights_in_words()}")
 
     def _after_step(self, notices: tuple[float, ...]) -> None:
         """A checkpoint where one is due, and the end where it was asked for."""

@@ -93,7 +93,8 @@ class L2NormLoss(nn.Module):
 
     def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
         """Loss of every vector, [n, 1]."""
-        return torch.linalg.vector_norm(prediction - label, dim=1, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(prediction - label, dim=1, keepdim=True)
+        return length
 
 
 VECTOR_LOSSES: Final[dict[str, type[nn.Module]]] = {

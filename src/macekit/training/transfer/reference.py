@@ -37,8 +37,8 @@ class Errors(NamedTuple):
 def errors_of(model: Mace, structures: Sequence[Structure], target: str) -> Errors:
     """Errors of a graph scalar on a sample of structures."""
     labelled = [s for s in structures if np.isfinite(s.targets.get(target, np.nan)) and s.num_atoms]
-    picked = np.unique(np.linspace(0, len(labelled) - 1, LARGEST_SAMPLE).astype(int)) if labelled else []
-    sample = [labelled[i] for i in picked]
+    picked = np.unique(np.linspace(0, len(labelled) - 1, LARGEST_SAMPLE).astype(int))
+    sample = [labelled[i] for i in picked.tolist()] if labelled else []
     data = GraphDataset(sample, model.facts)
     column = model.facts.targets.y_graph_scalars.index(target)
     left = np.zeros(len(sample))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from macekit.config import StageConfig, TrainingRun
+from macekit.config import ModelConfig, StageConfig, TrainingConfig, TrainingRun
 from macekit.config.stages import stage_losses, stage_training
 from macekit.geometry.batch import GraphDataset
 from macekit.model.mace import Mace
@@ -15,6 +15,27 @@ from macekit.training.distributed import World
 from macekit.training.loop import Fit, FitResult
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
+
+
+class _Plan(NamedTuple):
+    """What one stage trains, and how."""
+
+    training: TrainingConfig
+    model: ModelConfig
+    names: set[str]
+    """Parameters that are trained."""
+
+
+def _plans(run: TrainingRun, model: Mace) -> list[_Plan]:
+    """All stages, checked before the first begins."""
+    finetune = run.finetune
+    stages = (finetune.stages if finetune else []) or [StageConfig()]
+    plans = []
+    for number, stage in enumerate(stages):
+        where = f"finetune.stages.{number}"
+        names = trainable_parameters(model, finetune.tuner if finetune else None, stage.freeze_modules)
+        plans.append(_Plan(stage_training(run.training, stage, where), stage_losses(model.config, stage, where), names))
+    return plans
 
 
 def fit_in_stages(
@@ -47,30 +68,21 @@ def fit_in_stages(
     Returns:
         The result of the last stage, with the history of all.
     """
-    finetune = run.finetune
-    stages = (finetune.stages if finetune else []) or [StageConfig()]
-    plans = []
-    for number, stage in enumerate(stages, 1):
-        where = f"finetune.stages.{number - 1}"
-        names = trainable_parameters(model, finetune.tuner if finetune else None, stage.freeze_modules)
-        plans.append((stage_training(run.training, stage, where), stage_losses(model.config, stage, where), names))
+    plans = _plans(run, model)
     history: list[dict[str, Any]] = []
     result: FitResult | None = None
-    for number, (training, config, names) in enumerate(plans, 1):
-        is_last = number == len(plans)
-        place = directory if is_last else RunDirectory(directory.stage(number))
+    for number, plan in enumerate(plans, 1):
+        place = directory if number == len(plans) else RunDirectory(directory.stage(number))
         if world.is_main:
             place.path.mkdir(parents=True, exist_ok=True)
-        if finetune is not None:
-            set_trainable(model, names, new_rows)
+        if run.finetune is not None:
+            set_trainable(model, plan.names, new_rows)
             log.line(f"stage {number} of {len(plans)}: " * (len(plans) > 1) + trainable_report(model))
-            model.config = config
-        details = dict(fingerprint)
-        if len(plans) > 1:
-            details["stage"] = {"number": number, "training": training.model_dump(mode="json")}
+            model.config = plan.model
+        stage = {"number": number, "training": plan.training.model_dump(mode="json")}
         fit = Fit(
             model,
-            training,
+            plan.training,
             train_set,
             valid_set,
             world=world,
@@ -79,11 +91,10 @@ def fit_in_stages(
             log=log,
             log_every=run.run.log_every,
             checkpoint_steps=run.run.checkpoint_steps,
-            fingerprint=details,
+            fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
         history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
     assert result is not None
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    model.requires_grad_(True)
     return replace(result, history=history)

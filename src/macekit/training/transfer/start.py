@@ -59,8 +59,9 @@ def initial_model(run: TrainingRun, source: Source | None, data: RunData, world:
     """
     if source is None:
         return built_model(run, measured_facts(run, data, world, log), world, log)
-    assert run.finetune is not None
-    elements = _elements(run.finetune, source.model, elements_of(data.train))
+    finetune = run.finetune
+    assert finetune is not None
+    elements = _elements(finetune, source.model, elements_of(data.train))
     adapted = for_elements(source.model, elements)
     for number, relative in adapted.relatives.items():
         log.line(f"new element {chemical_symbols[number]}: starts with the weights of {chemical_symbols[relative]}")
@@ -70,7 +71,7 @@ def initial_model(run: TrainingRun, source: Source | None, data: RunData, world:
     measured = _measured(run, data, carried, log)
     facts = _facts(run, adapted.model, measured, elements, carried)
     fresh = build_model(run.model.name, run.model, facts, seed=run.run.seed, dtype=adapted.model.dtype)
-    found = matched(fresh, adapted.model, run.finetune.modules_to_match)
+    found = matched(fresh, adapted.model, finetune.modules_to_match)
     assert found.targets == carried
     fresh.load_state_dict(found.state)
     model = _with_reference_energies(run, fresh, source.model, data, carried, log)
