@@ -17,6 +17,7 @@ import yaml
 
 from macekit.config.base import Config, nested_config
 from macekit.config.data import SourceConfig
+from macekit.config.preset_files import over_preset
 from macekit.config.run import TrainingRun
 from macekit.config.yaml_text import parse_yaml
 from macekit.errors import ConfigError, did_you_mean
@@ -51,7 +52,10 @@ def load_run(
         values = read_yaml(path)
     else:
         raise ConfigError(f"expected a run file, a mapping or a TrainingRun, got {type(source).__name__}")
-    for key, value in sorted(_pairs(overrides), key=lambda pair: pair[0].count(".")):
+    pairs = _pairs(overrides)
+    values |= {key: value for key, value in pairs if key == "preset"}
+    values = over_preset(values, where)
+    for key, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
         _override(values, key, value)
     run = TrainingRun.from_dict(values, where)
     return _with_resolved_paths(run, folder)

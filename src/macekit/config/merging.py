@@ -9,14 +9,15 @@ from typing import Any
 def laid_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings with changes laid over them; only what is given changes.
 
-    A mapping that names something else than the one below (`name`, as of an optimiser) replaces it whole, because the
+    A mapping with a `name` and a `config`, as of an optimiser, replaces one of another name whole, because the
     arguments of one are not those of another. Lists are replaced.
 
     Args:
         base: Values below. Not changed.
         changes: Values above. Not changed.
     """
-    if "name" in base and changes.get("name", base["name"]) != base["name"]:
+    differs = "name" in base and changes.get("name", base["name"]) != base["name"]
+    if differs and ("config" in base or "config" in changes):
         return dict(changes)
     merged = dict(base)
     for key, value in changes.items():

@@ -17,6 +17,8 @@ from macekit.config.training import RunConfig, TrainingConfig
 class TrainingRun(Config):
     """What `macekit train` carries out."""
 
+    preset: str | None = None
+    """Name of a preset (small, medium, large, or a recipe), whose sections hold where the run file gives nothing."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     """Architecture and losses."""
     data: DataConfig
