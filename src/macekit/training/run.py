@@ -28,6 +28,7 @@ from macekit.training.plots import loss_curve, parity_plot
 from macekit.training.preparation import RunData, chosen_fingerprint, print_header, read_data, run_fingerprint
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.transfer.replay import with_replay
 from macekit.training.transfer.stages import fit_in_stages
 from macekit.training.transfer.start import initial_model, new_element_rows, opened
 
@@ -71,7 +72,7 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         log, resume = _opened(run, directory, world, held, console, resume=resume)
         chosen = chosen_fingerprint(run, world)
         run, source = opened(run, log)
-        data = read_data(run, directory, world, log)
+        data = with_replay(run, source, read_data(run, directory, world, log), log)
         model = initial_model(run, source, data, world, log)
         facts = model.facts
         if world.is_main:

@@ -76,7 +76,9 @@ def test_the_recipe_of_the_paper() -> None:
 
 
 def test_an_unknown_preset() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)preset: unknown preset 'smal'; known: small, medium.*did you mean 'small'"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)preset: unknown preset 'smal'; known: small, medium.*did you mean 'small'"
+    ):
         load_run({"preset": "smal", **DATA})
 
 

@@ -211,7 +211,7 @@ def test_the_tuner_alone_is_new(saved: Any) -> None:
         ({"tuner": "lora"}, {"name": "ssf_mace_model"}, {}, "finetune.tuner: lora given, but the model section"),
         ({"elements": ["H", "O"]}, {}, {}, "finetune.elements: C, Cu of the training data is not listed"),
         ({"elements": ["H", "Xx"]}, {}, {}, "finetune.elements: 'Xx' is no chemical symbol"),
-        ({"head": "pbe"}, {}, {}, "finetune.head: given, but .* is a model of macekit"),
+        ({"head": "pbe"}, {}, {}, "finetune.head: no head 'pbe': the model has a single level of theory"),
         ({"energy_unit": "eV"}, {}, {}, "finetune.energy_unit: given, but .* is a model of macekit"),
         (
             {"tuner": "lorra"},
