@@ -11,13 +11,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import write
+from test_finetune_runs import finetune
 
 from macekit.data import Structure
 from macekit.errors import ConfigError
 from macekit.interop.native import load_native
 from macekit.outputs.predictions import predict
 from macekit.training.run import TrainingResult
-from test_finetune_runs import finetune
 from tiny_runs import water
 
 RunTraining = Callable[..., TrainingResult]
@@ -128,5 +128,5 @@ def test_both_heads_start_where_the_trained_model_is(
 def test_the_level_must_be_free(trained: Path, new_level: Path, run_training: RunTraining) -> None:
     section = {"files": [str(new_level)], "head": "pbe"}
     data = [{"file": str(new_level), "head": "pbe"}]
-    with pytest.raises(ConfigError, match="finetune.replay.head: 'pbe' is a level of theory of the training data"):
+    with pytest.raises(ConfigError, match=r"finetune.replay.head: 'pbe' is a level of theory of the training data"):
         run_training(new_level, {**changes(trained, replay=section), "data.train": data}, name="taken")

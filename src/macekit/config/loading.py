@@ -190,8 +190,8 @@ def _with_resolved_paths(run: TrainingRun, folder: Path) -> TrainingRun:
     }
     changes: dict[str, Any] = {"data": data.model_copy(update=update)}
     if run.finetune is not None:
-        update = {"pre_trained_model_path": path(run.finetune.pre_trained_model_path)}
+        paths: dict[str, Any] = {"pre_trained_model_path": path(run.finetune.pre_trained_model_path)}
         if (replay := run.finetune.replay) is not None:
-            update["replay"] = replay.model_copy(update={"files": [path(name) for name in replay.files]})
-        changes["finetune"] = run.finetune.model_copy(update=update)
+            paths["replay"] = replay.model_copy(update={"files": [path(name) for name in replay.files]})
+        changes["finetune"] = run.finetune.model_copy(update=paths)
     return run.model_copy(update=changes)

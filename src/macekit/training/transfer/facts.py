@@ -155,7 +155,7 @@ def _chosen(
     values = given if isinstance(given, dict) and target == model.facts.targets.energy else {}
     start, free = [], []
     for row, number in enumerate(model.facts.elements):
-        value = values.get(chemical_symbols[number])
+        value: Any = values.get(chemical_symbols[number])
         is_given = number not in before and isinstance(value, (int, float))
         start.append(float(value) if is_given else before.get(number, 0.0))
         if refits or not (is_given or number in before):
