@@ -53,7 +53,7 @@ def load_run(
     else:
         raise ConfigError(f"expected a run file, a mapping or a TrainingRun, got {type(source).__name__}")
     pairs = _pairs(overrides)
-    values |= {key: value for key, value in pairs if key == "preset"}
+    values |= {key: value for key, value in pairs if key in ("preset", "finetune")}
     values = over_preset(values, where)
     for key, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
         _override(values, key, value)
