@@ -132,6 +132,23 @@ def DatasetGraph(facts: DatasetFacts) -> Any:  # noqa: N802
     return GraphDataset(STRUCTURES, facts).batch([0, 1, 2]).graph
 
 
+def test_a_variance_is_new_and_its_mean_is_not(saved: Any) -> None:
+    found = start(
+        saved(tiny_model()),
+        STRUCTURES,
+        {"tuner": "full"},
+        model={"name": "mean_var_mace_model", "y_graph_scalars_loss_config": None},
+    )
+    assert found.model.heads.graph_scalars_std is not None
+    assert "heads.graph_scalars_std" in found.printed.partition("fresh:")[2]
+    assert_same_start(found.model, tiny_model())
+    again = start(
+        saved(tiny_model(Combination("none", "gaussian"))), STRUCTURES, model={"y_graph_scalars_loss_config": None}
+    )
+    assert again.model.config.uncertainty == "gaussian"
+    assert "fresh" not in again.printed
+
+
 def test_reference_energies_are_kept(saved: Any) -> None:
     found = start(saved(tiny_model()), STRUCTURES, {"tuner": "full"})
     assert found.model.facts.reference_energies == {"energy": [-13.587, -1029.4868, -2041.8396, -3.4567]}
