@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from macekit.config import TrainingRun
 from macekit.config.loading import dump_run, load_run
 from macekit.config.merging import laid_over
-from macekit.config import TrainingRun
 from macekit.config.preset_files import preset_names, preset_summary, preset_values
 from macekit.errors import ConfigError
 

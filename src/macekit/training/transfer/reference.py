@@ -91,6 +91,6 @@ def residual_table(
         groups[structure.config_type].append(row)
     groups = (groups if len(groups) > 1 else {}) | {"all": list(range(len(size)))}
     for name, rows in groups.items():
-        cells = [f"{values[rows].mean():+.1f} ± {values[rows].std():.1f}" for values in per_atom]
+        cells = [f"{round(values[rows].mean(), 1) + 0.0:+.1f} ± {values[rows].std():.1f}" for values in per_atom]
         table.add_row(f"error, {name}, meV/atom", *cells, str(len(rows)))
     return table
