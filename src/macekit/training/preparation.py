@@ -176,13 +176,14 @@ def chosen_fingerprint(run: TrainingRun, world: World) -> dict[str, Any]:
         plain["training"]["scheduler"]["length in epochs"] = run.training.max_epochs
     return {
         "model": plain["model"],
+        "finetune": plain["finetune"],
         "training": plain["training"],
         "run": {"seed": run.run.seed, "dtype": run.run.dtype},
         "processes": {"number": world.size},
     }
 
 
-def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be resumed."""
+def run_fingerprint(chosen: dict[str, Any], data: RunData) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed, from what the run file says of it."""
     counts = {"training structures": len(data.train), "validation structures": len(data.valid)}
-    return {**chosen_fingerprint(run, world), "data": {**counts, "hash": data.fingerprint()}}
+    return {**chosen, "data": {**counts, "hash": data.fingerprint()}}
