@@ -14,6 +14,7 @@ from macekit.cli import app
 
 SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
+    "prepare": ["DATA", "OUT", "[KEY=VALUE]..."],
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],

@@ -11,6 +11,7 @@ from macekit.cli.demo import demo
 from macekit.cli.evaluate import evaluate
 from macekit.cli.info import info
 from macekit.cli.predict import predict
+from macekit.cli.prepare import prepare
 from macekit.cli.train import train
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ def macekit(
     """Train, fine-tune and run MACE models."""
 
 
-for _verb in (train, evaluate, predict, convert, info, demo):
+for _verb in (train, prepare, evaluate, predict, convert, info, demo):
     app.command()(_verb)
 
 

@@ -61,6 +61,7 @@ class Fit:
         directory: Where checkpoints and metrics go.
         log: Where lines go.
         log_every: Epochs between lines.
+        shuffle_window: Structures that are mixed with each other where they are read from a store.
         checkpoint_steps: Steps between checkpoints within an epoch; None: by time only.
         fingerprint: What a checkpoint must agree with to be resumed.
 
@@ -81,6 +82,7 @@ class Fit:
         log: RunLog,
         log_every: int = 1,
         checkpoint_steps: int | None = None,
+        shuffle_window: int | None = None,
         fingerprint: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.world, self.directory, self.log = config, world, directory, log
@@ -97,6 +99,7 @@ class Fit:
             seed=seed,
             rank=world.rank,
             world_size=world.size,
+            window=shuffle_window,
         )
         self.scheduler: Any = None
         self.steps_scheduler = config.scheduler is not None and config.scheduler.interval == "step"
@@ -105,9 +108,7 @@ class Fit:
                 config.scheduler,
                 optimizer,
                 num_epochs=config.max_epochs,
-                num_steps=sum(len(self.sampler.global_batches(epoch)) for epoch in range(config.max_epochs))
-                if config.batch_edges
-                else len(self.sampler) * config.max_epochs,
+                num_steps=self._num_steps(config),
             )
         self.monitor = self._watched(config.monitor, "training.monitor")
         self.plateau_monitor: str | None = None
@@ -233,6 +234,12 @@ class Fit:
         if received is signal.SIGINT:
             raise KeyboardInterrupt
         raise RunStopped(text, "go on with --resume")
+
+    def _num_steps(self, config: TrainingConfig) -> int:
+        """Steps of the whole run, if its scheduler wants to know."""
+        if config.scheduler is None or "num_steps" not in config.scheduler.config.values():
+            return 0
+        return sum(self.sampler.num_batches(epoch) for epoch in range(config.max_epochs))
 
     def _validate(self, dataset: GraphDataset) -> tuple[LossSums, Tensor]:
         edges = self.train_set.num_edges()

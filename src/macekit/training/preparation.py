@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,17 +21,22 @@ from macekit.data import (
     check_elements,
     draw_split,
     duplicates,
+    elements_of,
     read_structures,
     separate_isolated_atoms,
 )
+from macekit.data.composition import symbol
+from macekit.data.stores import Store, StoredStructures
 from macekit.errors import DataError, ResumeError
 from macekit.geometry.statistics import measure_facts
+from macekit.geometry.stored_statistics import measure_stored_facts
 from macekit.model.build import build_model, scale_and_shift
 from macekit.model.mace import Mace
 from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
 from macekit.training.losses import output_losses, output_targets
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.stored_data import opened_store, stored_parts
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -39,17 +45,20 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class RunData:
     """The structures of a run."""
 
-    train: list[Structure]
+    train: Sequence[Structure]
     """What is learned."""
-    valid: list[Structure]
+    valid: Sequence[Structure]
     """What decides when it is learned; may be empty."""
-    tests: dict[str, list[Structure]] = field(default_factory=dict)
+    tests: dict[str, Sequence[Structure]] = field(default_factory=dict)
     """What was never seen, by name."""
 
     def fingerprint(self) -> str:
         """Hash of training and validation structures with their labels."""
         digest = hashlib.sha256()
         for structures in (self.train, self.valid):
+            if isinstance(structures, StoredStructures):
+                digest.update(structures.store.hash.encode() + structures.members.tobytes() + b"|")
+                continue
             for structure in structures:
                 digest.update(structure.atomic_numbers.tobytes() + structure.positions.tobytes())
                 digest.update(structure.cell.tobytes() + structure.pbc.tobytes())
@@ -86,18 +95,16 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
         if output not in needed
         for target in targets
     }
-    found = read_structures(run.data.train, run.data, labels="all", optional=optional)
-    _print_census(found, "training data", log)
-    train, valid = _train_and_valid(run, found.structures, directory, world, log)
-    tests = {}
-    for name, files in run.data.test.items():
-        read = read_structures(files, run.data, labels="any")
-        _print_census(read, f"test data '{name}'", log)
-        tests[name] = read.structures
-    sets = {"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}
-    check_elements(train, {name: structures for name, structures in sets.items() if name != "training"})
-    for warning in duplicates(sets):
-        log.line(f"warning: {warning}")
+    store = opened_store(run.data.train, run.data, "data.train")
+    if store is None:
+        found = read_structures(run.data.train, run.data, labels="all", optional=optional)
+        _print_census(found, "training data", log)
+        train, valid = _train_and_valid(run, found.structures, directory, world, log)
+    else:
+        _print_census(store, f"store {store.directory.name}", log)
+        train, valid = _stored_train_and_valid(run, store, log)
+    tests = {name: _others(files, run, f"test data '{name}'", log) for name, files in run.data.test.items()}
+    _compare({"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}, log)
     counts = [f"{len(train)} training", f"{len(valid)} validation"]
     counts += [f"{len(structures)} test ('{name}')" for name, structures in tests.items()]
     log.line(f"structures: {', '.join(counts)}")
@@ -109,16 +116,54 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
     return RunData(train, valid, tests)
 
 
+def _others(files: list[str], run: TrainingRun, title: str, log: RunLog) -> Sequence[Structure]:
+    """Validation or test structures, from files or a store."""
+    if (store := opened_store(files, run.data, title)) is not None:
+        _print_census(store, title, log)
+        return StoredStructures(store)
+    read = read_structures(files, run.data, labels="any")
+    _print_census(read, title, log)
+    return read.structures
+
+
+def _compare(sets: dict[str, Sequence[Structure]], log: RunLog) -> None:
+    """Refuse elements that only validation or test structures have, and warn of copies."""
+    for name, structures in sets.items():
+        if isinstance(structures, StoredStructures):
+            elements = set(structures.store.statistics.elements)
+        else:
+            elements = set(elements_of(structures))
+        if name == "training":
+            known = elements
+        elif elements - known and isinstance(structures, StoredStructures):
+            symbols = ", ".join(symbol(z) for z in sorted(elements - known))
+            raise DataError(f"{name}: has {symbols}, which no training structure has", "add structures with it")
+    in_memory = {name: found for name, found in sets.items() if not isinstance(found, StoredStructures)}
+    if "training" in in_memory:
+        check_elements(sets["training"], {n: found for n, found in in_memory.items() if n != "training"})
+    for warning in duplicates(in_memory):
+        log.line(f"warning: {warning}")
+
+
+def _stored_train_and_valid(
+    run: TrainingRun, store: Store, log: RunLog
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
+    """Training and validation structures where the training structures are in a store."""
+    if not isinstance(run.data.validation, float):
+        valid = _others(run.data.validation, run, "validation data", log) if run.data.validation else []
+        return StoredStructures(store), valid
+    log.line("note: reference energies, scales and shifts are those of the whole store, its validation part included")
+    return stored_parts(store, run.data.validation, run.run.seed)
+
+
 def _train_and_valid(
     run: TrainingRun, structures: list[Structure], directory: RunDirectory, world: World, log: RunLog
-) -> tuple[list[Structure], list[Structure]]:
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Training and validation structures; process 0 draws the split. Isolated atoms are for training."""
     if not isinstance(run.data.validation, float):
         if not run.data.validation:
             return structures, []
-        others = read_structures(run.data.validation, run.data, labels="any")
-        _print_census(others, "validation data", log)
-        return structures, others.structures
+        return structures, _others(run.data.validation, run, "validation data", log)
     isolated, rest = separate_isolated_atoms(structures)
     if world.is_main and not directory.split.exists():
         draw_split(rest, run.data.validation, run.run.seed).save(directory.split)
@@ -132,7 +177,7 @@ def _train_and_valid(
     return [*isolated, *train], valid
 
 
-def _print_census(read: StructuresRead, title: str, log: RunLog) -> None:
+def _print_census(read: StructuresRead | Store, title: str, log: RunLog) -> None:
     log.show(read.census.table(title))
     for warning in read.warnings:
         log.line(f"warning: {warning}")
@@ -140,7 +185,10 @@ def _print_census(read: StructuresRead, title: str, log: RunLog) -> None:
 
 def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -> DatasetFacts:
     """Facts about the training structures, the same on all processes, with what was chosen and why."""
-    facts, references, notes = measure_facts(data.train, run)
+    if isinstance(data.train, StoredStructures):
+        facts, references, notes = measure_stored_facts(data.train.store.statistics, run)
+    else:
+        facts, references, notes = measure_facts(data.train, run)
     for reference in references.values():
         log.show(reference.table())
     for note in notes:

@@ -14,7 +14,9 @@ from rich.console import Console
 import macekit
 from macekit.config import DatasetFacts, TrainingRun
 from macekit.config.loading import dump_run
+from macekit.data.stores import StoredStructures
 from macekit.geometry.batch import GraphDataset
+from macekit.geometry.streams import graphs_of
 from macekit.interop.native import save_native
 from macekit.model.mace import Mace
 from macekit.training.calibration import calibrated
@@ -36,6 +38,7 @@ from macekit.training.preparation import (
 )
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.stored_data import sampled
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         model = built_model(run, facts, world, log)
         if world.is_main:
             directory.resolved.write_text(dump_run(run), encoding="utf-8")
-        train_set = GraphDataset(data.train, facts)
-        valid_set = GraphDataset(data.valid, facts) if data.valid else None
+        train_set = graphs_of(data.train, facts)
+        valid_set = graphs_of(data.valid, facts) if data.valid else None
         fit = Fit(
             model,
             run.training,
@@ -92,9 +95,13 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
             directory=directory,
             log=log,
             log_every=run.run.log_every,
+            shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
             checkpoint_steps=run.run.checkpoint_steps,
             fingerprint=run_fingerprint(run, data, world),
         ).run(resume=resume)
+        if isinstance(data.train, StoredStructures):
+            train_set = graphs_of(sampled(data.train), facts)
+            log.line(f"errors of the training data are those of {len(train_set)} structures, spread over the store")
         if run.model.graph_scalars_loss is not None:
             model, change = calibrated(model, train_set)
             facts = model.facts
@@ -136,7 +143,7 @@ def _evaluate(
     found = {name: evaluate_dataset(model, dataset, world=world) for name, dataset in sets.items()}
     for name, structures in data.tests.items():
         key = name if name not in found else f"{name} (test)"
-        found[key] = evaluate_dataset(model, structures, world=world)
+        found[key] = evaluate_dataset(model, graphs_of(structures, model.facts), world=world)
     return found
 
 
