@@ -12,7 +12,7 @@ from torch import Tensor
 from macekit.config import DatasetFacts
 from macekit.data import Structure
 from macekit.geometry.graph import Graph, collate
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.neighbours import graph_for
 
 LABEL_SHAPES = {"graph_scalar": (), "graph_vector": (3,), "node_scalar": (), "node_vector": (3,), "stress": (3, 3)}
 """Shape of one label, per structure or per atom, by kind of target."""
@@ -55,7 +55,7 @@ class GraphDataset:
         facts: Elements, cutoff and targets of the model.
 
     Raises:
-        DataError: If a structure has an element that the facts do not list.
+        DataError: If a structure has an element or a head that the facts do not list.
     """
 
     reads_when_asked = False
@@ -65,9 +65,7 @@ class GraphDataset:
         self.structures: Sequence[Structure] = structures if self.reads_when_asked else tuple(structures)
         self.facts = facts
         self._kinds = facts.targets.kinds()
-        self._graphs = self._each(
-            lambda structure: graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features)
-        )
+        self._graphs = self._each(lambda structure: graph_for(structure, facts))
         self._labels = self._each(self._labels_of)
 
     def _each(self, make: Callable[[Structure], T]) -> Sequence[T]:

@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from numpy.typing import NDArray
 from vesin import NeighborList
 
+from macekit.config import DatasetFacts
 from macekit.data import Structure
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
@@ -18,6 +19,8 @@ from macekit.geometry.sparse_neighbours import is_sparse, sparse_pairs
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+Pairs = tuple[IntArray, IntArray, FloatArray]
+"""Sender, receiver and cell shift of every directed edge."""
 MAX_EDGES = 1_000_000_000
 SMALL_MOLECULE = 64
 """Atoms up to which comparing all pairs is faster than a grid of cells."""
@@ -28,7 +31,8 @@ def graph_from_structure(
     elements: Sequence[int],
     cutoff: float,
     num_edge_features: int = 0,
-    pairs: tuple[IntArray, IntArray, FloatArray] | None = None,
+    pairs: Pairs | None = None,
+    head: int = 0,
 ) -> Graph:
     """Graph of one structure with all pairs of atoms and images closer than the cutoff.
 
@@ -38,6 +42,7 @@ def graph_from_structure(
         cutoff: Å.
         num_edge_features: Number of bond features the model expects.
         pairs: What `neighbour_pairs` would find, where it is known already; see `geometry.verlet`.
+        head: Level of theory, an index in the model's heads.
 
     Raises:
         DataError: For an element that is not known, a bond beyond the cutoff, or more edges than memory can hold.
@@ -55,7 +60,23 @@ def graph_from_structure(
         batch=torch.zeros(len(species), dtype=torch.int64),
         node_features=torch.tensor(structure.node_features, dtype=torch.float64),
         edge_features=torch.as_tensor(edge_features),
+        head=torch.tensor([head]),
     )
+
+
+def graph_for(structure: Structure, facts: DatasetFacts, pairs: Pairs | None = None) -> Graph:
+    """Graph of one structure for a model with these facts.
+
+    Args:
+        structure: The structure.
+        facts: Elements, cutoff, features and heads of the model.
+        pairs: As in `graph_from_structure`.
+
+    Raises:
+        DataError: As in `graph_from_structure`, or where the structure names no level of theory that the model has.
+    """
+    head = facts.head_index(structure.head, structure.source)
+    return graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features, pairs, head)
 
 
 def species_of(structure: Structure, elements: Sequence[int]) -> IntArray:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from macekit.config import DatasetFacts, TrainingRun
+from macekit.config.facts import LevelFacts
 from macekit.data import ReferenceEnergies, Structure
+from macekit.data.composition import symbol
+from macekit.data.levels import UNNAMED, choice_of_head, default_head, elements_given
 from macekit.data.stores import StoreStatistics
 from macekit.data.stores.energies import stored_reference_energies
 from macekit.data.stores.moments import Moments
@@ -18,22 +25,82 @@ def count_edges(structure: Structure, cutoff: float) -> int:
     return len(neighbour_pairs(structure, cutoff)[0])
 
 
-def measure_stored_facts(statistics: StoreStatistics, run: TrainingRun) -> Measured:
-    """Elements, neighbours, reference energies, scales and shifts; as `measure_facts` has them from structures.
+def measure_stored_facts(levels: Mapping[str, StoreStatistics], run: TrainingRun) -> Measured:
+    """Elements, neighbours, levels of theory; as `measure_facts` has them from structures.
 
     Args:
-        statistics: Sums over the training structures.
+        levels: Sums over the training structures by level of theory, "" where none is named.
         run: The run; its data section says what is learned, its model section what is given.
 
     Raises:
         DataError: If reference energies cannot be had as asked for.
         ConfigError: If a given number contradicts the data.
     """
+    if len(levels) > 1:
+        levels = {head or UNNAMED: sums for head, sums in levels.items()}
+    everything = StoreStatistics()
+    for sums in levels.values():
+        everything = everything.plus(sums)
+    elements, heads, notes = tuple(everything.elements), list(levels), list[str]()
+    found: dict[str, LevelFacts] = {}
+    references: dict[str, ReferenceEnergies] = {}
+    for head, sums in levels.items():
+        said: list[str] = []
+        own = _reference_energies(sums, elements, head, heads, run, said)
+        found[head] = _measured_level(sums, own, run, said)
+        prefix = f"head '{head}': " if len(heads) > 1 else ""
+        notes += [prefix + note for note in said]
+        references |= {f"{head}/{target}" if len(heads) > 1 else target: one for target, one in own.items()}
+    if len(heads) > 1:
+        by_level: dict[str, Any] = {"heads": found, "default_head": default_head(heads)}
+    else:
+        by_level = {"heads": {head: LevelFacts() for head in heads if head}}
+        by_level |= {name: value for level in found.values() for name, value in level}
+    facts = DatasetFacts(
+        elements=list(elements),
+        cutoff=run.data.cutoff,
+        avg_num_neighbours=everything.edges / everything.atoms if everything.edges else 1.0,
+        targets=run.data.targets,
+        node_features=run.data.node_features,
+        edge_features=run.data.edge_features,
+        num_edge_features=everything.bond_features,
+        census={"structures": everything.structures, "atoms": everything.atoms},
+        **by_level,
+    )
+    return Measured(facts, references, notes)
+
+
+def _reference_energies(
+    statistics: StoreStatistics,
+    elements: tuple[int, ...],
+    head: str,
+    heads: Sequence[str],
+    run: TrainingRun,
+    notes: list[str],
+) -> dict[str, ReferenceEnergies]:
+    """E0 of every graph scalar at one level; 0 for elements that this level does not have."""
+    choice = choice_of_head(run.data.reference_energies, head, heads)
+    present = set(statistics.elements) | elements_given(choice)
+    own = tuple(z for z in elements if z in present)
+    found = stored_reference_energies(choice, run.data.targets, statistics, own)
+    if len(own) < len(elements):
+        missing = [symbol(z) for z in elements if z not in present]
+        notes.append(f"warning: no structure has {', '.join(missing)}: E0 = 0 there")
+    columns = [elements.index(z) for z in own]
+    for target, reference in found.items():
+        values = np.zeros(len(elements))
+        values[columns] = reference.values
+        found[target] = replace(reference, elements=elements, values=values, head=head if len(heads) > 1 else "")
+    return found
+
+
+def _measured_level(
+    statistics: StoreStatistics, references: dict[str, ReferenceEnergies], run: TrainingRun, notes: list[str]
+) -> LevelFacts:
+    """Scales and shifts at one level of theory."""
     targets = run.data.targets
-    references = stored_reference_energies(run.data.reference_energies, targets, statistics)
     scale: dict[str, float] = {}
     shift: dict[str, float] = {}
-    notes: list[str] = []
     bulk = max(statistics.structures - statistics.isolated, 1)
     for name, kind in targets.kinds().items():
         if kind == "graph_scalar":
@@ -55,21 +122,8 @@ def measure_stored_facts(statistics: StoreStatistics, run: TrainingRun) -> Measu
             scale[name] = usable_scale(sums.rms)
     for reference in references.values():
         notes += [f"warning: {warning}" for warning in reference.warnings()]
-    edges, atoms = statistics.edges, statistics.atoms
-    facts = DatasetFacts(
-        elements=list(statistics.elements),
-        cutoff=run.data.cutoff,
-        avg_num_neighbours=edges / atoms if edges else 1.0,
-        targets=targets,
-        reference_energies={name: reference.values.tolist() for name, reference in references.items()},
-        scale=scale,
-        shift=shift,
-        node_features=run.data.node_features,
-        edge_features=run.data.edge_features,
-        num_edge_features=statistics.bond_features,
-        census={"structures": statistics.structures, "atoms": atoms},
-    )
-    return Measured(facts, references, notes)
+    energies = {name: reference.values.tolist() for name, reference in references.items()}
+    return LevelFacts(reference_energies=energies, scale=scale, shift=shift)
 
 
 def _left(statistics: StoreStatistics, reference: ReferenceEnergies) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from macekit.data.structure import Structure
 from macekit.data.validation import COINCIDENT, validate_structure
 from macekit.errors import UsageError
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.neighbours import graph_for
 from macekit.geometry.verlet import VerletList
 from macekit.outputs.derivatives import evaluate
 
@@ -122,8 +122,7 @@ class MaceCalculator(Calculator):
         pairs = self._neighbours.pairs(structure)
         if self._neighbours.shortest < COINCIDENT:
             validate_structure(structure)
-        graph = graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features, pairs)
-        graph = graph.to(self.model.device)
+        graph = graph_for(structure, facts, pairs).to(self.model.device)
         has_energy = self._energy is not None
         outputs = evaluate(self.model, graph, forces=has_energy, stress=stress and has_energy)
         results = self._head_results(outputs)

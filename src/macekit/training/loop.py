@@ -88,7 +88,9 @@ class Fit:
         self.config, self.world, self.directory, self.log = config, world, directory, log
         self.log_every, self.train_set, self.valid_set = log_every, train_set, valid_set
         self.losses = Losses(model.config, model.facts.targets)
-        self.metrics = target_metrics(model.facts.targets, compute_forces=model.config.compute_forces)
+        self.metrics = target_metrics(
+            model.facts.targets, compute_forces=model.config.compute_forces, heads=list(model.facts.heads)
+        )
         self.metrics = [metric for metric in self.metrics if metric.output in self.losses.outputs]
         optimizer = build_optimizer(config.optimizer, model)
         self.stepper = Stepper(model, self.losses, optimizer, world, ema=config.ema, gradient_clip=config.gradient_clip)

@@ -14,6 +14,7 @@ import torch
 
 import macekit
 from macekit.config import DatasetFacts, TrainingRun
+from macekit.config.data import SourceConfig
 from macekit.data import (
     Split,
     Structure,
@@ -61,7 +62,7 @@ class RunData:
                 continue
             for structure in structures:
                 digest.update(structure.atomic_numbers.tobytes() + structure.positions.tobytes())
-                digest.update(structure.cell.tobytes() + structure.pbc.tobytes())
+                digest.update(structure.cell.tobytes() + structure.pbc.tobytes() + structure.head.encode())
                 for name in sorted(structure.targets):
                     digest.update(name.encode() + structure.targets[name].tobytes())
             digest.update(b"|")
@@ -116,7 +117,7 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
     return RunData(train, valid, tests)
 
 
-def _others(files: list[str], run: TrainingRun, title: str, log: RunLog) -> Sequence[Structure]:
+def _others(files: list[str | SourceConfig], run: TrainingRun, title: str, log: RunLog) -> Sequence[Structure]:
     """Validation or test structures, from files or a store."""
     if (store := opened_store(files, run.data, title)) is not None:
         _print_census(store, title, log)
@@ -186,7 +187,7 @@ def _print_census(read: StructuresRead | Store, title: str, log: RunLog) -> None
 def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -> DatasetFacts:
     """Facts about the training structures, the same on all processes, with what was chosen and why."""
     if isinstance(data.train, StoredStructures):
-        facts, references, notes = measure_stored_facts(data.train.store.statistics, run)
+        facts, references, notes = measure_stored_facts(data.train.store.levels, run)
     else:
         facts, references, notes = measure_facts(data.train, run)
     for reference in references.values():
@@ -194,10 +195,13 @@ def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -
     for note in notes:
         log.line(note)
     facts = DatasetFacts.from_dict(json.loads(world.shared(facts.model_dump_json())))
-    for target in facts.targets.kinds():
-        if target != facts.targets.stress and not (target == facts.targets.y_node_vector and run.model.compute_forces):
-            scale, shift = scale_and_shift(run.model, facts, target)
-            log.line(f"{target}: scale {scale:.6g}, shift per atom {shift:.6g}")
+    names = [f"{head}/" for head in facts.heads] if len(facts.heads) > 1 else [""]
+    for name, level in zip(names, facts.levels(), strict=True):
+        for target in facts.targets.kinds():
+            if target == facts.targets.stress or (target == facts.targets.y_node_vector and run.model.compute_forces):
+                continue
+            scale, shift = scale_and_shift(run.model, level, target)
+            log.line(f"{name}{target}: scale {scale:.6g}, shift per atom {shift:.6g}")
     log.line(f"cutoff {facts.cutoff:g} Å, {facts.avg_num_neighbours:.2f} neighbours per atom on average")
     return facts
 

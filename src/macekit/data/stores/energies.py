@@ -28,16 +28,21 @@ MOST_GROUPS = 10
 
 
 def stored_reference_energies(
-    choice: str | Mapping[str, Any], targets: TargetsConfig, statistics: StoreStatistics
+    choice: str | Mapping[str, Any], targets: TargetsConfig, statistics: StoreStatistics, elements: tuple[int, ...]
 ) -> dict[str, ReferenceEnergies]:
     """E0 of every graph scalar, as `data.reference_energies` says; as `resolve_reference_energies` does for structures.
+
+    Args:
+        choice: "fit", "isolated_atoms", "none", values by symbol, or a mapping from target to one of these.
+        targets: Targets of the run.
+        statistics: Sums over the training structures.
+        elements: Atomic numbers of the result, ascending; all that occur.
 
     Raises:
         ConfigError: If the choice is not one of these.
         DataError: If an element has no value or no isolated atom, or the target has no label to fit.
     """
     names = targets.y_graph_scalars
-    elements = tuple(statistics.elements)
     if isinstance(choice, Mapping) and not is_by_symbol(choice):
         if unknown := [target for target in choice if target not in names]:
             raise ConfigError(

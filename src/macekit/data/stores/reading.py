@@ -40,7 +40,10 @@ class Store:
         self.hash = str(manifest["hash"])
         self.data: dict[str, Any] = manifest["data"]
         self.census: LabelCensus = merged_census([manifest["census"]])
-        self.statistics = StoreStatistics.from_dict(manifest["statistics"])
+        self.levels = {head: StoreStatistics.from_dict(sums) for head, sums in manifest["levels"].items()}
+        self.statistics = StoreStatistics()
+        for sums in self.levels.values():
+            self.statistics = self.statistics.plus(sums)
         self.warnings: list[str] = manifest["warnings"]
         known = {row.target: row.kind for row in self.census.rows}
         self.kinds = known if targets is None else self._checked(targets, known)

@@ -36,6 +36,7 @@ def shard_bytes(
         kinds: Kind of every target, as `TargetsConfig.kinds()`.
     """
     types = list(dict.fromkeys(structure.config_type for structure in structures))
+    heads = list(dict.fromkeys(structure.head for structure in structures))
     names = sorted({name for structure in structures for name in structure.property_weights})
     width = max((s.bond_features.shape[1] for s in structures), default=0)
     arrays: dict[str, Array] = {
@@ -45,6 +46,7 @@ def shard_bytes(
         "num_edges": np.array(edges, dtype=np.int64),
         "is_isolated": np.array([is_isolated_atom(structure) for structure in structures]),
         "config_type": np.array([types.index(structure.config_type) for structure in structures], dtype=np.int32),
+        "head": np.array([heads.index(structure.head) for structure in structures], dtype=np.int32),
         "weight": np.array([structure.weight for structure in structures]),
         "cell": np.stack([structure.cell for structure in structures]),
         "pbc": np.stack([structure.pbc for structure in structures]),
@@ -58,7 +60,7 @@ def shard_bytes(
         arrays[f"weight/{name}"] = np.array([s.property_weights.get(name, np.nan) for s in structures])
     for target, kind in kinds.items():
         arrays[f"target/{target}"] = np.concatenate([_label(structure, target, kind) for structure in structures])
-    metadata = {"config_types": json.dumps(types)}
+    metadata = {"names": json.dumps({"config_types": types, "heads": heads})}  # one entry: their order is not fixed
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=metadata)
 
 
@@ -96,7 +98,9 @@ class Shard:
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size))
-            self.config_types: list[str] = json.loads(header.pop("__metadata__")["config_types"])
+            names = json.loads(header.pop("__metadata__")["names"])
+            self.config_types: list[str] = names["config_types"]
+            self.heads: list[str] = names["heads"]
             self._entries = {
                 name: _Entry(_DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
                 for name, entry in header.items()
@@ -129,7 +133,7 @@ class Shard:
         """
         atoms = self.atom_offsets[start : stop + 1]
         bonds = self.bond_offsets[start : stop + 1]
-        per_graph = {n: self.rows(n, start, stop) for n in ("cell", "pbc", "weight", "frame", "config_type")}
+        per_graph = {n: self.rows(n, start, stop) for n in ("cell", "pbc", "weight", "frame", "config_type", "head")}
         weights = {name: self.rows(f"weight/{name}", start, stop) for name in self._weighted}
         per_atom = {n: self.rows(n, atoms[0], atoms[-1]) for n in ("atomic_numbers", "positions", "node_features")}
         per_bond = {n: self.rows(n, bonds[0], bonds[-1]) for n in ("bonds", "bond_features")}
@@ -159,6 +163,7 @@ class Shard:
                     property_weights={n: float(w[place]) for n, w in weights.items() if not np.isnan(w[place])},
                     source=f"{self.source} frame {int(per_graph['frame'][place])}",
                     config_type=self.config_types[int(per_graph["config_type"][place])],
+                    head=self.heads[int(per_graph["head"][place])],
                 )
             )
         return found

@@ -101,7 +101,7 @@ class StoreWriter:
         for source in self.sources:
             path = Path(source.file)
             state = path.stat() if path.exists() else None
-            files.append([path.name, source.weight, state and state.st_size, state and state.st_mtime_ns])
+            files.append([path.name, source.weight, source.head, state and state.st_size, state and state.st_mtime_ns])
         return {"schema": SCHEMA, "files": files, "shard_frames": self.shard_frames, **{k: plain[k] for k in kept}}
 
     def run(self) -> list[str]:
@@ -126,9 +126,10 @@ class StoreWriter:
                 )
         if not census.num_structures:
             raise DataError(f"no usable frames in {', '.join(self._names)}", "see data.on_bad_frame")
-        statistics = StoreStatistics()
+        levels: dict[str, StoreStatistics] = {}
         for entry in entries:
-            statistics = statistics.plus(StoreStatistics.from_dict(entry["statistics"]))
+            for head, sums in entry["levels"].items():
+                levels[head] = levels.get(head, StoreStatistics()).plus(StoreStatistics.from_dict(sums))
         filled = [entry for entry in entries if entry["shard"]]
         warnings = list(dict.fromkeys(text for entry in entries for text in entry["warnings"]))
         manifest = {
@@ -138,7 +139,7 @@ class StoreWriter:
             "data": self._identity(),
             "shards": [{key: entry[key] for key in ("shard", "sha256", "source", "frames")} for entry in filled],
             "census": {"census": census.to_dict(), "num_values": _summed_values(entries)},
-            "statistics": statistics.to_dict(),
+            "levels": {head: statistics.to_dict() for head, statistics in levels.items()},
             "warnings": warnings[:MOST_WARNINGS],
         }
         write_json(self.directory / STORE, manifest)
@@ -196,11 +197,20 @@ class StoreWriter:
             "keys": keys,
             "census": reader.taker.census(structures).to_dict(),
             "num_values": {target: _num_values(structures, target) for target in self.kinds},
-            "statistics": StoreStatistics.of(structures, self.kinds, sum(edges)).to_dict(),
+            "levels": self._levels(structures, edges),
             "warnings": [*reader.warnings, *suspicions(structures, reader.quantities, self.config)],
         }
         write_json(self.directory / f"shard-{number:06d}.json", entry)
         return {**entry, "is_new": True}
+
+    def _levels(self, structures: Sequence[Structure], edges: Sequence[int]) -> dict[str, Any]:
+        """Statistics of every level of theory, by its name."""
+        found = {}
+        for head in dict.fromkeys(structure.head for structure in structures):
+            chosen = [place for place, structure in enumerate(structures) if structure.head == head]
+            part = [structures[place] for place in chosen]
+            found[head] = StoreStatistics.of(part, self.kinds, sum(edges[place] for place in chosen)).to_dict()
+        return found
 
     def _check_keys(self, file: int, keys: dict[str, str], name: str) -> None:
         """All pieces of a file take a label from the same key."""

@@ -83,7 +83,7 @@ def same(one: Structure, two: Structure) -> None:
         first, second = getattr(one, name), getattr(two, name)
         assert first.dtype == second.dtype and first.shape == second.shape, (one.source, name)
         assert np.array_equal(first, second), (one.source, name)
-    for name in ("weight", "property_weights", "source", "config_type"):
+    for name in ("weight", "property_weights", "source", "config_type", "head"):
         assert getattr(one, name) == getattr(two, name), (one.source, name)
     assert one.targets.keys() == two.targets.keys()
     for target, label in one.targets.items():
@@ -120,7 +120,7 @@ def test_census_and_facts_are_those_of_the_structures(run, tmp_path: Path):
     for choice in ("fit", "isolated_atoms", "none", {"H": -13.5, "O": -50.0, "Cu": -3.5}):
         for forces in (True, False):
             changed = load_run(run, {"data.reference_energies": choice, "model.compute_forces": forces})
-            stored, direct = measure_stored_facts(store.statistics, changed), measure_facts(read.structures, changed)
+            stored, direct = measure_stored_facts(store.levels, changed), measure_facts(read.structures, changed)
             assert_close(stored.facts.model_dump(), direct.facts.model_dump())
             for target, reference in direct.reference_energies.items():
                 other = stored.reference_energies[target]
@@ -128,6 +128,24 @@ def test_census_and_facts_are_those_of_the_structures(run, tmp_path: Path):
             assert [note for note in stored.notes if not note.startswith("warning")] == [
                 note for note in direct.notes if not note.startswith("warning")
             ]
+
+
+def test_levels_of_theory_are_kept_apart(run, tmp_path: Path):
+    train = [
+        {"file": str(tmp_path / "one.extxyz"), "head": "pbe"},
+        {"file": str(tmp_path / "two.extxyz"), "head": "r2scan"},
+        {"file": str(tmp_path / "gas.extxyz"), "head": "hf"},
+    ]
+    write(tmp_path / "gas.extxyz", [frame for frame in frames() if len(frame) == 3])
+    changed = load_run(run, {"data.train": train})
+    read = read_structures(changed.data.train, changed.data)
+    writer(changed, tmp_path / "store").run()
+    store = Store(tmp_path / "store")
+    assert [s.head for s in StoredStructures(store)] == [s.head for s in read.structures]
+    stored, direct = measure_stored_facts(store.levels, changed), measure_facts(read.structures, changed)
+    assert_close(stored.facts.model_dump(), direct.facts.model_dump())
+    assert stored.reference_energies.keys() == direct.reference_energies.keys()
+    assert [n for n in stored.notes if "E0 = 0" in n] == [n for n in direct.notes if "E0 = 0" in n] != []
 
 
 def assert_close(one: Any, two: Any) -> None:
@@ -148,7 +166,7 @@ def test_isolated_atoms_that_disagree_are_named(run, tmp_path: Path):
     writer(run, tmp_path / "store").run()
     changed = load_run(run, {"data.reference_energies": "isolated_atoms"})
     with pytest.raises(DataError, match=r"two isolated H atoms with different energy: two.extxyz frame 15 .*frame 18"):
-        measure_stored_facts(Store(tmp_path / "store").statistics, changed)
+        measure_stored_facts(Store(tmp_path / "store").levels, changed)
 
 
 def test_size_of_shards_and_interruptions_do_not_show(run, tmp_path: Path):
