@@ -18,6 +18,7 @@ SURFACE = {
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--head", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
+    "merge": ["MODEL", "OUT"],
     "info": ["MODEL", "--json"],
     "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],

@@ -13,16 +13,23 @@ from macekit.config.facts import LevelFacts
 from macekit.data import ReferenceEnergies, Structure
 from macekit.data.composition import symbol
 from macekit.data.levels import UNNAMED, choice_of_head, default_head, elements_given
-from macekit.data.stores import StoreStatistics
+from macekit.data.stores import StoredStructures, StoreStatistics
 from macekit.data.stores.energies import stored_reference_energies
 from macekit.data.stores.moments import Moments
 from macekit.geometry.neighbours import neighbour_pairs
-from macekit.geometry.statistics import Measured, chosen_energy_scale, energy_shift_note, usable_scale
+from macekit.geometry.statistics import Measured, chosen_energy_scale, energy_shift_note, measure_facts, usable_scale
 
 
 def count_edges(structure: Structure, cutoff: float) -> int:
     """Directed edges of a structure."""
     return len(neighbour_pairs(structure, cutoff)[0])
+
+
+def facts_of(structures: Sequence[Structure], run: TrainingRun) -> Measured:
+    """What is measured from training structures, in memory or in a store; raises like `measure_facts`."""
+    if isinstance(structures, StoredStructures):
+        return measure_stored_facts(structures.store.levels, run)
+    return measure_facts(structures, run)
 
 
 def measure_stored_facts(levels: Mapping[str, StoreStatistics], run: TrainingRun) -> Measured:

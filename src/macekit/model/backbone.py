@@ -82,16 +82,10 @@ class Backbone(nn.Module):
                 edge_degrees=sent,
                 rounds_couplings=config.couplings == "float32",
             )
-            product = ProductBasis(
-                config.max_ell,
-                degrees_out,
-                config.correlation,
-                self.channels,
-                num_node_features,
-                generator,
-                rounding[i],
-            )
-            self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
+            orders = (config.max_ell, degrees_out, config.correlation)
+            product = ProductBasis(*orders, self.channels, num_node_features, generator, rounding[i])
+            shape = (degrees_in, num_node_features, kind.residual, generator, config.scalar_bias)
+            self.layers.append(Layer(interaction, product, *shape))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
         for module in self.layers.modules():

@@ -10,12 +10,17 @@ _DECAYED = re.compile(
     r"^backbone\.layers\.\d+\.(interaction\.linear\.weights\.\d+|product\.(linear\.)?weights(\.\d+)?)$"
 )
 
+ROWS = "_trained_rows"
+"""Attribute of a parameter of which only some rows are trained: a mask over them."""
+
 
 def decayed_parameters(model: nn.Module) -> set[str]:
     """Names of the parameters that weight decay acts on.
 
     As in MACE: the linear map after the messages, the weights of the symmetric contraction, and the linear map after
     it. Not the embedding, the linear map before the messages, the radial MLP, anything by element, the read-outs, or
-    a tuner.
+    a tuner; nor a parameter of which only some rows are trained.
     """
-    return {name for name, _ in model.named_parameters() if _DECAYED.match(name)}
+    return {
+        name for name, parameter in model.named_parameters() if _DECAYED.match(name) and not hasattr(parameter, ROWS)
+    }

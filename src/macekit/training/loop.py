@@ -21,7 +21,7 @@ from macekit.training.keeper import Keeper
 from macekit.training.losses import Losses, LossSums
 from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
-from macekit.training.optimizers import build_optimizer, build_scheduler
+from macekit.training.optimizers import build_optimizer, build_scheduler, forget_plateau
 from macekit.training.progress import EpochProgress
 from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
@@ -201,6 +201,10 @@ class Fit:
             rate = float(stepper.optimizer.param_groups[0]["lr"])
             self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
             self.sampler.set_epoch(self.epoch)
+            if self.losses.set_epoch(self.epoch + 1) and self.epoch > 0:  # what was best before says nothing now
+                self.keeper.forget()
+                forget_plateau(self.scheduler)
+                self.log.line(f"weights of losses from epoch {self.epoch + 1} on: {self.losses.weights_in_words()}")
         stepper.model.train()
         with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
             for indices in self.sampler:
@@ -286,6 +290,7 @@ class Fit:
             self.scheduler.load_state_dict(state["scheduler"])
         restore_random_state(state["random"], self.world)
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        self.losses.set_epoch(self.epoch + 1)
         if state["progress"] is not None:
             empty = EpochProgress(self.losses.empty(), len(self.metrics), 0.0, self.world.device)
             self.progress = empty.restored(state["progress"], self.world)

@@ -139,6 +139,12 @@ def build_scheduler(
         raise ConfigError(f"{where}.config: {config.name} refuses {dict(config.config)}: {error}") from None
 
 
+def forget_plateau(scheduler: Any) -> None:
+    """Let ReduceLROnPlateau seek the best anew, because its metric means something else from now on."""
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        scheduler.best, scheduler.num_bad_epochs = scheduler.mode_worse, 0
+
+
 def _check_keywords(given: dict[str, Any], known: list[str], name: str, where: str) -> None:
     for keyword in given:
         if keyword not in known:

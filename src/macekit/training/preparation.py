@@ -29,15 +29,14 @@ from macekit.data import (
 from macekit.data.composition import symbol
 from macekit.data.stores import Store, StoredStructures
 from macekit.errors import DataError, ResumeError
-from macekit.geometry.statistics import measure_facts
-from macekit.geometry.stored_statistics import measure_stored_facts
+from macekit.geometry.stored_statistics import facts_of
 from macekit.model.build import build_model, scale_and_shift
 from macekit.model.mace import Mace
 from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
 from macekit.training.losses import output_losses, output_targets
 from macekit.training.run_directory import RunDirectory, RunLog
-from macekit.training.stored_data import opened_store, stored_parts
+from macekit.training.stored_data import opened_store, sampled, stored_parts
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -52,6 +51,16 @@ class RunData:
     """What decides when it is learned; may be empty."""
     tests: dict[str, Sequence[Structure]] = field(default_factory=dict)
     """What was never seen, by name."""
+
+    def elements(self) -> list[int]:
+        """Atomic numbers of the training structures, ascending."""
+        if isinstance(self.train, StoredStructures):
+            return list(self.train.store.statistics.elements)
+        return elements_of(self.train)
+
+    def sample(self) -> Sequence[Structure]:
+        """The training structures; of a store, some that are spread over it."""
+        return sampled(self.train) if isinstance(self.train, StoredStructures) else self.train
 
     def fingerprint(self) -> str:
         """Hash of training and validation structures with their labels."""
@@ -186,10 +195,7 @@ def _print_census(read: StructuresRead | Store, title: str, log: RunLog) -> None
 
 def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -> DatasetFacts:
     """Facts about the training structures, the same on all processes, with what was chosen and why."""
-    if isinstance(data.train, StoredStructures):
-        facts, references, notes = measure_stored_facts(data.train.store.levels, run)
-    else:
-        facts, references, notes = measure_facts(data.train, run)
+    facts, references, notes = facts_of(data.train, run)
     for reference in references.values():
         log.show(reference.table())
     for note in notes:
@@ -225,13 +231,14 @@ def chosen_fingerprint(run: TrainingRun, world: World) -> dict[str, Any]:
         plain["training"]["scheduler"]["length in epochs"] = run.training.max_epochs
     return {
         "model": plain["model"],
+        "finetune": plain["finetune"],
         "training": plain["training"],
         "run": {"seed": run.run.seed, "dtype": run.run.dtype},
         "processes": {"number": world.size},
     }
 
 
-def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be resumed."""
+def run_fingerprint(chosen: dict[str, Any], data: RunData) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed, from what the run file says of it."""
     counts = {"training structures": len(data.train), "validation structures": len(data.valid)}
-    return {**chosen_fingerprint(run, world), "data": {**counts, "hash": data.fingerprint()}}
+    return {**chosen, "data": {**counts, "hash": data.fingerprint()}}

@@ -24,21 +24,14 @@ from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
 from macekit.training.keeper import check_fingerprint
 from macekit.training.lock import run_lock
-from macekit.training.loop import Fit, FitResult
+from macekit.training.loop import FitResult
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
-from macekit.training.preparation import (
-    RunData,
-    built_model,
-    chosen_fingerprint,
-    measured_facts,
-    print_header,
-    read_data,
-    run_fingerprint,
-)
+from macekit.training.preparation import RunData, chosen_fingerprint, print_header, read_data, run_fingerprint
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
-from macekit.training.stored_data import sampled
+from macekit.training.transfer.stages import fit_in_stages
+from macekit.training.transfer.start import initial_model, new_element_rows, opened
 
 
 @dataclass(frozen=True)
@@ -78,29 +71,29 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
     with open_world(run.run.device) as world, ExitStack() as held:
         directory = RunDirectory(Path(run.run.directory))
         log, resume = _opened(run, directory, world, held, console, resume=resume)
+        chosen = chosen_fingerprint(run, world)
+        run, source = opened(run, log)
         data = read_data(run, directory, world, log)
-        facts = measured_facts(run, data, world, log)
-        model = built_model(run, facts, world, log)
+        model = initial_model(run, source, data, world, log)
+        facts = model.facts
         if world.is_main:
             directory.resolved.write_text(dump_run(run), encoding="utf-8")
         train_set = graphs_of(data.train, facts)
         valid_set = graphs_of(data.valid, facts) if data.valid else None
-        fit = Fit(
+        fit = fit_in_stages(
+            run,
             model,
-            run.training,
             train_set,
             valid_set,
+            new_rows=new_element_rows(model, source),
             world=world,
-            seed=run.run.seed,
             directory=directory,
             log=log,
-            log_every=run.run.log_every,
-            shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
-            checkpoint_steps=run.run.checkpoint_steps,
-            fingerprint=run_fingerprint(run, data, world),
-        ).run(resume=resume)
+            fingerprint=run_fingerprint(chosen, data),
+            resume=resume,
+        )
         if isinstance(data.train, StoredStructures):
-            train_set = graphs_of(sampled(data.train), facts)
+            train_set = graphs_of(data.sample(), facts)
             log.line(f"errors of the training data are those of {len(train_set)} structures, spread over the store")
         if run.model.graph_scalars_loss is not None:
             model, change = calibrated(model, train_set)
@@ -128,8 +121,8 @@ def _opened(
     print_header(run, world, log)
     if note:
         log.line(f"note: {note}")
-    if resume:
-        check_fingerprint(directory, chosen_fingerprint(run, world))
+    if resume and (place := directory.latest()) is not None:
+        check_fingerprint(place, chosen_fingerprint(run, world))
     return log, resume
 
 

@@ -62,6 +62,19 @@ class RunDirectory:
         """The finished model."""
         return self.path / "model"
 
+    def stage(self, number: int) -> Path:
+        """Directory of a stage before the last, counted from 1."""
+        return self.path / f"stage_{number}"
+
+    def stages(self) -> list[RunDirectory]:
+        """Directories of the stages before the last that there are, in their order."""
+        found = [path for path in self.path.glob("stage_*") if path.is_dir()]
+        return [RunDirectory(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+    def latest(self) -> RunDirectory | None:
+        """Where the last checkpoint is: here, or in the directory of a stage; None: there is none."""
+        return next((place for place in (self, *reversed(self.stages())) if has_checkpoint(place.last)), None)
+
     @property
     def errors(self) -> Path:
         """Table of errors."""
@@ -77,7 +90,9 @@ class RunDirectory:
             UsageError: If it holds a run and neither `overwrite` nor `resume` is set, if there is nothing to
                 resume, or if it cannot be written.
         """
+        stages = self.stages()
         occupied = [path for path in (self.resolved, self.metrics, self.last, self.model) if path.exists()]
+        occupied += [stage.path for stage in stages if stage.last.exists()]
         if resume and not occupied:
             raise UsageError(f"{self.path}: nothing to resume, there is no {self.last.relative_to(self.path)}")
         if occupied and not (overwrite or resume):
@@ -85,11 +100,13 @@ class RunDirectory:
                 f"run.directory: {self.path} already holds a run ({occupied[0].name}); nothing was changed",
                 "give another run.directory, run.overwrite=true to replace it, or --resume to go on with it",
             )
-        goes_on = resume and has_checkpoint(self.last)
+        goes_on = resume and self.latest() is not None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if occupied and not goes_on:
                 self._clear()
+                for stage in stages:
+                    stage._clear()
             self.log.open("a", encoding="utf-8").close()
         except OSError as error:
             raise UsageError(f"run.directory: {self.path} cannot be written: {error.strerror}") from None

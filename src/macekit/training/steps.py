@@ -17,6 +17,7 @@ from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.distributed import World
 from macekit.training.losses import Losses, LossSums
+from macekit.training.trainable import mask_gradients
 
 
 class StepResult(NamedTuple):
@@ -127,6 +128,7 @@ class Stepper:
         loss = self.losses.total(LossSums(sums.numerators, counts))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss * self.world.size)  # DistributedDataParallel averages over processes
+        mask_gradients(self.parameters)
         if self.gradient_clip is None:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
