@@ -16,6 +16,28 @@ BLOCK: Final = 64
 """Consecutive structures that stay in one window."""
 
 
+def balanced_parts(batch: Sequence[int], num_edges: IntArray, count: int) -> list[list[int]]:
+    """Structures dealt out into `count` parts with about the same number of edges, in the order of the batch.
+
+    Largest structures first, each to the part with the fewest edges so far.
+
+    Args:
+        batch: Indices of the structures.
+        num_edges: Edges of every structure there is.
+        count: Number of parts; some are empty where it is larger than the batch.
+    """
+    if count == 1:
+        return [list(batch)]
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    places = sorted(range(len(batch)), key=lambda place: (-int(num_edges[batch[place]]), place))
+    for place in places:
+        least = min(range(count), key=lambda r: (loads[r], len(parts[r]), r))
+        parts[least].append(place)
+        loads[least] += int(num_edges[batch[place]]) + 1
+    return [[batch[place] for place in sorted(part)] for part in parts]
+
+
 class EpochSampler:
     """Batches of indices for one process; every structure exactly once per epoch over all processes.
 
@@ -135,21 +157,9 @@ class EpochSampler:
         return np.array([*starts, len(order)], dtype=np.int64)
 
     def share(self, batch: Sequence[int], rank: int | None = None) -> list[int]:
-        """The part of a global batch that a process (default: this one) works on.
-
-        Largest structures first, each to the process with the fewest edges so far.
-        """
+        """The part of a global batch that a process (default: this one) works on."""
         rank = self.rank if rank is None else rank
-        if self.world_size == 1:
-            return list(batch)
-        shares: list[list[int]] = [[] for _ in range(self.world_size)]
-        loads = [0] * self.world_size
-        places = sorted(range(len(batch)), key=lambda place: (-int(self.num_edges[batch[place]]), place))
-        for place in places:
-            least = min(range(self.world_size), key=lambda r: (loads[r], len(shares[r]), r))
-            shares[least].append(place)
-            loads[least] += int(self.num_edges[batch[place]]) + 1
-        return [batch[place] for place in sorted(shares[rank])]
+        return balanced_parts(batch, self.num_edges, self.world_size)[rank]
 
     def __len__(self) -> int:
         """Number of batches in the current epoch, the same for every process."""

@@ -38,7 +38,15 @@ from macekit.training.losses import output_losses, output_targets
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.stored_data import opened_store, sampled, stored_parts
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "mixed": torch.float32}
+
+_ALWAYS = "geometry, E0, sums and losses in float64"
+PRECISIONS = {
+    "float32": f"network, weights and optimiser in float32; {_ALWAYS}",
+    "float64": f"network, weights and optimiser in float64; {_ALWAYS}",
+    "mixed": f"network in float32; weights, optimiser and averages in float64; {_ALWAYS}",
+}
+"""What is in which precision, by `run.dtype`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def print_header(run: TrainingRun, world: World, log: RunLog) -> None:
     processes = f", {world.size} processes" if world.size > 1 else ""
     log.line(
         f"device {world.device} ({name}), {torch.get_num_threads()} threads{processes}, "
-        f"network in {run.run.dtype}, geometry and sums in float64, seed {run.run.seed}"
+        f"{PRECISIONS[run.run.dtype]}, seed {run.run.seed}"
     )
 
 

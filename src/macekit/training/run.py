@@ -24,10 +24,10 @@ from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
 from macekit.training.keeper import check_fingerprint
 from macekit.training.lock import run_lock
-from macekit.training.loop import FitResult
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
 from macekit.training.preparation import RunData, chosen_fingerprint, print_header, read_data, run_fingerprint
+from macekit.training.progress import FitResult
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.transfer.stages import fit_in_stages

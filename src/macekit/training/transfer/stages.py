@@ -12,7 +12,8 @@ from macekit.geometry.batch import GraphDataset
 from macekit.model.mace import Mace
 from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
-from macekit.training.loop import Fit, FitResult
+from macekit.training.loop import Fit
+from macekit.training.progress import FitResult
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
 
@@ -86,12 +87,10 @@ def fit_in_stages(
             train_set,
             valid_set,
             world=world,
-            seed=run.run.seed,
+            settings=run.run,
             directory=place,
             log=log,
-            log_every=run.run.log_every,
             shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
-            checkpoint_steps=run.run.checkpoint_steps,
             fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
