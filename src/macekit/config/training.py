@@ -104,3 +104,7 @@ class RunConfig(Config):
     """Epochs between lines of output."""
     checkpoint_steps: PositiveInt | None = None
     """Steps between checkpoints within an epoch; null: every five minutes. At the end of epochs, every 20 seconds."""
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list)
+    """Where metrics go besides the run directory; each needs its package: pip install 'macekit[tensorboard]'."""
+    wandb: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of `wandb.init`, such as project, name, tags, mode."""

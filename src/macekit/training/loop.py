@@ -29,6 +29,7 @@ from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.schedule import Schedule
 from macekit.training.signals import StopRequests
 from macekit.training.steps import Stepper
+from macekit.training.trackers import Trackers
 
 
 class Fit:
@@ -44,6 +45,7 @@ class Fit:
         directory: Where checkpoints and metrics go.
         log: Where lines go.
         shuffle_window: Structures that are mixed with each other where they are read from a store.
+        trackers: What else receives the metrics of epochs.
         fingerprint: What a checkpoint must agree with to be resumed.
 
     Raises:
@@ -62,6 +64,7 @@ class Fit:
         directory: RunDirectory,
         log: RunLog,
         shuffle_window: int | None = None,
+        trackers: Trackers | None = None,
         fingerprint: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.world, self.directory, self.log = config, world, directory, log
@@ -93,7 +96,7 @@ class Fit:
         self.epoch = self.step = 0
         self.progress: EpochProgress | None = None
         self.history: list[dict[str, Any]] = []
-        self.requests = StopRequests()
+        self.requests, self.trackers = StopRequests(), trackers or Trackers([])
 
     def run(self, *, resume: bool = False) -> FitResult:
         """Train to the end, and leave the best weights in the model.
@@ -164,6 +167,7 @@ class Fit:
         self.history.append(row)
         if self.world.is_main:
             self.directory.append_metrics(row)
+            self.trackers.log(row)
         return row
 
     def _begin_epoch(self) -> None:
@@ -187,7 +191,7 @@ class Fit:
         stepper.model.train()
         with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
             for indices in self.sampler:
-                batches = self._parts(indices)
+                batches = self.parts(indices)
                 asks = self.requests.received is not None, self.keeper.is_due(within_epoch=True)
                 result = stepper.gradient(batches, [float(ask) for ask in asks])
                 if not result.is_finite:
@@ -232,7 +236,7 @@ class Fit:
             self.stepper.deployed, self.losses, dataset, self.metrics, batch_edges=budget, world=self.world
         )
 
-    def _parts(self, indices: list[int]) -> list[Batch]:
+    def parts(self, indices: list[int]) -> list[Batch]:
         """This process's share of a batch, in as many parts as are accumulated."""
         parts = balanced_parts(indices, self.sampler.num_edges, self.config.accumulate)
         return [self._batch(part) for part in parts if part] or [self._batch([])]

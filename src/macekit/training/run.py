@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 
-import macekit
 from macekit.config import DatasetFacts, TrainingRun
 from macekit.config.loading import dump_run
 from macekit.data.stores import StoredStructures
@@ -28,8 +25,10 @@ from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
 from macekit.training.preparation import RunData, chosen_fingerprint, print_header, read_data, run_fingerprint
 from macekit.training.progress import FitResult
+from macekit.training.provenance import model_provenance, run_provenance
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.trackers import open_trackers
 from macekit.training.transfer.stages import fit_in_stages
 from macekit.training.transfer.start import initial_model, new_element_rows, opened
 
@@ -71,13 +70,16 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
     with open_world(run.run.device) as world, ExitStack() as held:
         directory = RunDirectory(Path(run.run.directory))
         log, resume = _opened(run, directory, world, held, console, resume=resume)
+        trackers = held.enter_context(open_trackers(run, directory, resumed=resume, is_main=world.is_main))
         chosen = chosen_fingerprint(run, world)
         run, source = opened(run, log)
         data = read_data(run, directory, world, log)
         model = initial_model(run, source, data, world, log)
         facts = model.facts
+        fingerprint = run_fingerprint(chosen, data)
         if world.is_main:
             directory.resolved.write_text(dump_run(run), encoding="utf-8")
+            directory.write_provenance(run_provenance(run, data, world))
         train_set = graphs_of(data.train, facts)
         valid_set = graphs_of(data.valid, facts) if data.valid else None
         fit = fit_in_stages(
@@ -89,8 +91,9 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
             world=world,
             directory=directory,
             log=log,
-            fingerprint=run_fingerprint(chosen, data),
+            fingerprint=fingerprint,
             resume=resume,
+            trackers=trackers,
         )
         if isinstance(data.train, StoredStructures):
             train_set = graphs_of(data.sample(), facts)
@@ -104,7 +107,7 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
                 )
         evaluations = _evaluate(model, train_set, valid_set, data, world)
         if world.is_main:
-            _write_results(model, fit, evaluations, directory, log)
+            _write_results(model, fit, evaluations, directory, log, str(fingerprint["data"]["hash"]))
         world.barrier()
     return TrainingResult(directory.path, model, facts, fit, evaluations)
 
@@ -141,10 +144,15 @@ def _evaluate(
 
 
 def _write_results(
-    model: Mace, fit: FitResult, evaluations: Mapping[str, Evaluation], directory: RunDirectory, log: RunLog
+    model: Mace,
+    fit: FitResult,
+    evaluations: Mapping[str, Evaluation],
+    directory: RunDirectory,
+    log: RunLog,
+    data_hash: str,
 ) -> None:
     """The model, tables and plots."""
-    save_native(model, directory.model, provenance=_provenance(fit, evaluations))
+    save_native(model, directory.model, provenance=model_provenance(fit, evaluations, data_hash))
     write_errors(evaluations, directory.errors)
     log.show(errors_table(evaluations, f"errors of the best weights (epoch {fit.best_epoch})"))
     parity_plot(evaluations, directory.path / "parity.png")
@@ -152,22 +160,3 @@ def _write_results(
     trained = [metric for metric in metrics if f"train/{metric.target}/rmse" in fit.history[-1]]
     loss_curve(fit.history, trained, directory.path / "loss.png")
     log.show(directory.tree())
-
-
-def _provenance(fit: FitResult, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Where a model comes from, as plain values."""
-    return {
-        "macekit": macekit.__version__,
-        "torch": torch.__version__,
-        "epochs": fit.num_epochs,
-        "best_epoch": fit.best_epoch,
-        fit.monitor: fit.best_value,
-        "errors": {
-            name: {
-                target: {"rmse": error.rmse, "mae": error.mae}
-                for target, error in evaluation.errors.items()
-                if error.count
-            }
-            for name, evaluation in evaluations.items()
-        },
-    }

@@ -15,6 +15,7 @@ from macekit.training.distributed import World
 from macekit.training.loop import Fit
 from macekit.training.progress import FitResult
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.trackers import Trackers
 from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
 
 
@@ -51,6 +52,7 @@ def fit_in_stages(
     log: RunLog,
     fingerprint: dict[str, Any],
     resume: bool,
+    trackers: Trackers,
 ) -> FitResult:
     """Train in the stages of the finetune section, or once where there are none.
 
@@ -65,6 +67,7 @@ def fit_in_stages(
         log: Where lines go.
         fingerprint: What a checkpoint must agree with to be resumed.
         resume: Whether to go on from the last checkpoint.
+        trackers: What else receives the metrics.
 
     Returns:
         The result of the last stage, with the history of all.
@@ -90,10 +93,12 @@ def fit_in_stages(
             settings=run.run,
             directory=place,
             log=log,
+            trackers=trackers,
             shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
             fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
+        trackers.earlier_epochs += result.num_epochs
         history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
     assert result is not None
     model.requires_grad_(True)
