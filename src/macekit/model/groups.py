@@ -6,8 +6,17 @@ import re
 
 from torch import nn
 
+from macekit.model.tuners import is_tuner_parameter
+
 _DECAYED = re.compile(
     r"^backbone\.layers\.\d+\.(interaction\.linear\.weights\.\d+|product\.(linear\.)?weights(\.\d+)?)$"
+)
+
+_INTENTS = (
+    (r"backbone\.layers\.\d+\.product\.", "products"),
+    (r"backbone\.layers\.", "interactions"),
+    (r"backbone\.", "embeddings"),
+    (r"heads\.", "readouts"),
 )
 
 ROWS = "_trained_rows"
@@ -24,3 +33,16 @@ def decayed_parameters(model: nn.Module) -> set[str]:
     return {
         name for name, parameter in model.named_parameters() if _DECAYED.match(name) and not hasattr(parameter, ROWS)
     }
+
+
+def intent_of(name: str) -> str:
+    """The group that a parameter belongs to: embeddings, interactions, products, readouts or tuners.
+
+    Every parameter of a model is in exactly one.
+    """
+    if is_tuner_parameter(name):
+        return "tuners"
+    for start, group in _INTENTS:
+        if re.match(start, name):
+            return group
+    raise AssertionError(f"the parameter {name} is in no group")

@@ -144,6 +144,14 @@ class Losses(nn.Module):
                 counts.append(count)
         return LossSums(torch.stack(numerators), torch.stack(counts))
 
+    def counts(self, batch: Batch) -> Tensor:
+        """Number of present elements per term, as in the sums over the batch, float64 [T]; from the labels alone."""
+        found = []
+        for output, terms in self.terms.items():
+            present = ~stacked_labels(batch, self.targets[output], output).isnan()
+            found += [present[:, term.columns].sum().to(torch.float64) for term in _as_terms(terms)]
+        return torch.stack(found)
+
     def per_output(self, sums: LossSums) -> Tensor:
         """Weighted loss of every output, in the order of `outputs`, from (global) sums, float64.
 

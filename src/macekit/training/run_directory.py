@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -36,6 +37,16 @@ class RunDirectory:
     def metrics(self) -> Path:
         """One line of JSON per epoch."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def table(self) -> Path:
+        """The same as a table."""
+        return self.path / "metrics.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, machine, command and hash of the data."""
+        return self.path / "run.json"
 
     @property
     def log(self) -> Path:
@@ -117,6 +128,8 @@ class RunDirectory:
         for path in (
             self.resolved,
             self.metrics,
+            self.table,
+            self.provenance,
             self.log,
             self.split,
             self.errors,
@@ -127,12 +140,27 @@ class RunDirectory:
             remove_checkpoint(checkpoint)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add one line to `metrics.jsonl`; numbers that do not exist become null."""
+        """Add one line to `metrics.jsonl` and to `metrics.csv`; numbers that do not exist become null, or empty."""
         plain = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
         }
+        is_first = not self.table.exists()
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
+        with self.table.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            if is_first:
+                writer.writerow(plain)
+            writer.writerow(plain.values())
+
+    def write_provenance(self, values: Mapping[str, Any]) -> None:
+        """Write `run.json`; what an earlier start of the same run wrote is kept inside."""
+        earlier: list[Any] = []
+        if self.provenance.exists():
+            before = json.loads(self.provenance.read_text(encoding="utf-8"))
+            earlier = [*before.pop("earlier", []), before]
+        text = json.dumps({**values, "earlier": earlier}, indent=1)
+        self.provenance.write_text(text + "\n", encoding="utf-8")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All epochs so far; without a line at the end that was not written out."""
@@ -149,9 +177,16 @@ class RunDirectory:
     def rewind_metrics(self, num_epochs: int) -> list[dict[str, Any]]:
         """Drop the rows of epochs after `num_epochs`, which will be done again; the rows that are left."""
         rows = [row for row in self.read_metrics() if row["epoch"] <= num_epochs]
-        partial = self.metrics.with_name(self.metrics.name + ".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        partial.replace(self.metrics)
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerows([rows[0], *(row.values() for row in rows)] if rows else [])
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        for path, text in ((self.metrics, lines), (self.table, table.getvalue())):
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text(text, encoding="utf-8", newline="")
+            partial.replace(path)
+        if not rows:
+            self.table.unlink()
         return rows
 
     def tree(self) -> Tree:

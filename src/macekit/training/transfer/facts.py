@@ -12,7 +12,8 @@ from macekit.config.facts import LevelFacts
 from macekit.data import Structure
 from macekit.data.levels import heads_of, of_head
 from macekit.errors import ConfigError
-from macekit.geometry.statistics import Measured, measure_facts
+from macekit.geometry.statistics import Measured
+from macekit.geometry.stored_statistics import facts_of
 from macekit.model.build import build_model, scale_and_shift
 from macekit.model.mace import Mace
 from macekit.training.run_directory import RunLog
@@ -57,7 +58,7 @@ def measured_for(run: TrainingRun, structures: Sequence[Structure], carried: Col
         choice = dict(choice) if by_head else dict.fromkeys(heads, choice)
         choice[finetune.replay.head] = "none"
     data = run.data.model_copy(update={"reference_energies": choice})
-    measured = measure_facts(structures, run.model_copy(update={"data": data}))
+    measured = facts_of(structures, run.model_copy(update={"data": data}))
     for name, reference in measured.reference_energies.items():
         level, _, target = name.rpartition("/")
         if target not in replaced or choice_of(finetune, level) == "data":

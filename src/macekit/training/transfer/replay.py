@@ -10,6 +10,7 @@ import numpy as np
 
 from macekit.config import SourceConfig, TrainingRun
 from macekit.data import Structure, read_structures
+from macekit.data.stores import StoredStructures
 from macekit.errors import ConfigError
 from macekit.model.mace import Mace
 from macekit.outputs.predictions import predict
@@ -32,11 +33,16 @@ def with_replay(run: TrainingRun, source: Source | None, data: RunData, log: Run
 
     Raises:
         DataError: If files cannot be used, or have elements that the trained model does not know.
-        ConfigError: If the level of theory is taken.
+        ConfigError: If the level of theory is taken, or the training data is a store.
     """
     if source is None or run.finetune is None or run.finetune.replay is None:
         return data
     replay = run.finetune.replay
+    if isinstance(data.train, StoredStructures):
+        raise ConfigError(
+            "finetune.replay: the training data is a store, and replayed structures cannot be mixed with one; give "
+            "data.train as files, or prepare one store from both, with a level of theory (head) for each"
+        )
     taken = {structure.head for structure in (*data.train, *data.valid)}
     if replay.head in taken:
         raise ConfigError(

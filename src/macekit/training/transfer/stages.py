@@ -12,8 +12,10 @@ from macekit.geometry.batch import GraphDataset
 from macekit.model.mace import Mace
 from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
-from macekit.training.loop import Fit, FitResult
+from macekit.training.loop import Fit
+from macekit.training.progress import FitResult
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.trackers import Trackers
 from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
 
 
@@ -52,6 +54,7 @@ def fit_in_stages(
     log: RunLog,
     fingerprint: dict[str, Any],
     resume: bool,
+    trackers: Trackers,
 ) -> FitResult:
     """Train in the stages of the finetune section, or once where there are none.
 
@@ -66,6 +69,7 @@ def fit_in_stages(
         log: Where lines go.
         fingerprint: What a checkpoint must agree with to be resumed.
         resume: Whether to go on from the last checkpoint.
+        trackers: What else receives the metrics.
 
     Returns:
         The result of the last stage, with the history of all.
@@ -88,14 +92,15 @@ def fit_in_stages(
             train_set,
             valid_set,
             world=world,
-            seed=run.run.seed,
+            settings=run.run,
             directory=place,
             log=log,
-            log_every=run.run.log_every,
-            checkpoint_steps=run.run.checkpoint_steps,
+            trackers=trackers,
+            shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
             fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
+        trackers.earlier_epochs += result.num_epochs
         history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
     assert result is not None
     model.requires_grad_(True)

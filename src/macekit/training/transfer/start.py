@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from ase.data import atomic_numbers, chemical_symbols
 
 from macekit.config import DatasetFacts, FinetuneConfig, TrainingRun
-from macekit.data import elements_of
 from macekit.errors import ConfigError, did_you_mean
 from macekit.model.build import build_model
 from macekit.model.elements import for_elements
@@ -60,7 +59,7 @@ def initial_model(run: TrainingRun, source: Source | None, data: RunData, world:
         return built_model(run, measured_facts(run, data, world, log), world, log)
     finetune = run.finetune
     assert finetune is not None
-    elements = _elements(finetune, source.model, elements_of(data.train))
+    elements = _elements(finetune, source.model, data.elements())
     adapted = for_elements(source.model, elements)
     for number, relative in adapted.relatives.items():
         log.line(f"new element {chemical_symbols[number]}: starts with the weights of {chemical_symbols[relative]}")
@@ -73,7 +72,7 @@ def initial_model(run: TrainingRun, source: Source | None, data: RunData, world:
     found = matched(fresh, adapted.model, finetune.modules_to_match)
     assert found.targets == carried
     fresh.load_state_dict(found.state)
-    model = with_reference_energies(run, fresh, source.model, data.train, carried, log)
+    model = with_reference_energies(run, fresh, source.model, data.sample(), carried, log)
     facts = DatasetFacts.from_dict(json.loads(world.shared(model.facts.model_dump_json())))
     final = build_model(run.model.name, run.model, facts, dtype=model.dtype)
     final.load_state_dict(found.state)
