@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from ase.build import molecule
@@ -131,9 +132,8 @@ def main() -> None:
     parser.add_argument("--only-steps", action="store_true")
     options = parser.parse_args()
     graph, dtype = ethanol_like(), getattr(torch, options.dtype)
-    print(
-        f"{graph.species.shape[0]} atoms, {graph.edge_index.shape[1]} edges, {options.dtype}; {dispatch.load('cpu').reason}"
-    )
+    atoms, edges = graph.species.shape[0], graph.edge_index.shape[1]
+    print(f"{atoms} atoms, {edges} edges, {options.dtype}; {dispatch.load('cpu').reason}")
     for threads in options.threads:
         torch.set_num_threads(threads)
         for channels in options.channels:
@@ -142,7 +142,7 @@ def main() -> None:
                 for name, work in operations(graph, channels, dtype).items():
                     report(name, measure(work, options.repetitions))
             model = model_of(channels, dtype)
-            report("energy and forces", measure(lambda m=model: evaluate(m, graph), options.repetitions))  # type: ignore[misc]
+            report("energy and forces", measure(partial(evaluate, model, graph), options.repetitions))
             optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, amsgrad=True, fused=True)
             report("training step", measure(training_step(model, graph, optimizer), options.repetitions))
 
