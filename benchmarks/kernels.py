@@ -12,7 +12,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from ase.build import molecule
@@ -132,8 +131,8 @@ def main() -> None:
     parser.add_argument("--only-steps", action="store_true")
     options = parser.parse_args()
     graph, dtype = ethanol_like(), getattr(torch, options.dtype)
-    atoms, edges = graph.species.shape[0], graph.edge_index.shape[1]
-    print(f"{atoms} atoms, {edges} edges, {options.dtype}; {dispatch.load('cpu').reason}")
+    edges = graph.edge_index.shape[1]
+    print(f"{graph.species.shape[0]} atoms, {edges} edges, {options.dtype}; {dispatch.load('cpu').reason}")
     for threads in options.threads:
         torch.set_num_threads(threads)
         for channels in options.channels:
@@ -142,7 +141,7 @@ def main() -> None:
                 for name, work in operations(graph, channels, dtype).items():
                     report(name, measure(work, options.repetitions))
             model = model_of(channels, dtype)
-            report("energy and forces", measure(partial(evaluate, model, graph), options.repetitions))
+            report("energy and forces", measure(lambda m=model: evaluate(m, graph), options.repetitions))  # type: ignore[misc]
             optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, amsgrad=True, fused=True)
             report("training step", measure(training_step(model, graph, optimizer), options.repetitions))
 

@@ -16,6 +16,8 @@ SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
+    "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype"],
+    "info": ["MODEL", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }
 """Verbs with their arguments and flags. A change here is one that users see."""

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from macekit.cli.convert import convert
 from macekit.cli.demo import demo
 from macekit.cli.evaluate import evaluate
+from macekit.cli.info import info
 from macekit.cli.predict import predict
 from macekit.cli.train import train
 
@@ -38,7 +40,7 @@ def macekit(
     """Train, fine-tune and run MACE models."""
 
 
-for _verb in (train, evaluate, predict, demo):
+for _verb in (train, evaluate, predict, convert, info, demo):
     app.command()(_verb)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from macekit.config.base import Config
 
 Tuner = Literal["none", "ssf", "adapter", "lora"]
+Interaction = Literal["agnostic", "agnostic_residual", "density", "density_residual", "nonlinear_residual"]
 Uncertainty = Literal["none", "gaussian"]
 ModelName = Literal["mace_model", "mean_var_mace_model", "ssf_mace_model", "adapter_mace_model"]
 Automatic = Literal["auto"]
@@ -21,6 +22,12 @@ VARIANTS: dict[str, dict[str, str]] = {
     "adapter_mace_model": {"tuner": "adapter"},
 }
 """The public names as differences from the base model. Nothing else knows these names."""
+
+RADIAL_CONSTANTS = frozenset(
+    {"bessel", "gaussian", "agnesi", "soft", "covalent_radii"}
+    | {"zbl_power", "zbl_screening", "zbl_weights", "zbl_factor"}
+)
+"""Keys of `radial_constants`."""
 
 
 class LossConfig(Config):
@@ -82,6 +89,41 @@ class ModelConfig(Config):
     """Loss of the stress (extension)."""
     radial_mlp: list[PositiveInt] = Field(default_factory=lambda: [64, 64, 64])
     """Widths of the hidden layers of the radial MLP (extension)."""
+    interaction_first: Interaction = "agnostic"
+    """Kind of the first interaction (extension). Kinds with a residual carry the features of the element on, so that
+    an isolated atom then has more than its self energy; kinds with a density divide messages by a learned density of
+    neighbours instead of their average number."""
+    interaction: Interaction = "agnostic_residual"
+    """Kind of the other interactions (extension)."""
+    edge_irreps: str | None = None
+    """Irreps of what neighbours send; None: the hidden irreps (extension)."""
+    edge_irreps_first: bool = False
+    """Whether `edge_irreps` hold in the first layer too (extension)."""
+    radial_basis: Literal["bessel", "gaussian", "chebyshev"] = "bessel"
+    """Radial basis of `num_bessel` functions (extension)."""
+    distance_transform: Literal["none", "agnesi", "soft"] = "none"
+    """Transform of the distance by the covalent radii of both elements, before the basis (extension)."""
+    envelope: Literal["basis", "messages"] = "basis"
+    """What the polynomial envelope multiplies: the radial basis, or what the radial MLP makes of it (extension)."""
+    pair_repulsion: Literal["none", "zbl"] = "none"
+    """Repulsion at short distance that is added to the energy (extension)."""
+    radial_constants: dict[str, list[float]] = Field(default_factory=dict)
+    """Constants of basis, transform and repulsion where they are not the usual ones, as in imported models: bessel,
+    gaussian, agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights, zbl_factor (extension)."""
+    couplings: Literal["exact", "float32"] = "exact"
+    """Imported models only: whether the coupling coefficients of the convolutions are those of a float32 file
+    (extension)."""
+    coupling_rounding: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Imported models only: number of functions in each layer that hold the rounding of the couplings of a float32
+    file, so that predictions are those of the file to all digits (extension)."""
+    mlp_kind: Literal["plain", "biased"] = "plain"
+    """Output MLP with one hidden layer, or with two and biases (extension)."""
+    mlp_activation: Literal["silu", "tanh", "abs", "none"] = "silu"
+    """Activation of the output MLP (extension)."""
+    vector_gate: Literal["sigmoid", "silu", "tanh", "abs", "none"] = "sigmoid"
+    """Function of the scalars that multiply the vectors in the read-out of the last layer (extension)."""
+    read_layers: Literal["all", "last"] = "all"
+    """Which layers the scalar outputs read (extension)."""
     tuner: Tuner = "none"
     """Parameter-efficient fine-tuning inside the backbone (extension; set by `name` where it says so)."""
     uncertainty: Uncertainty = "none"
@@ -106,6 +148,22 @@ class ModelConfig(Config):
                     f"{field}={values[field]!r} contradicts name={values['name']!r}, which means {value!r}"
                 )
         return {**values, **deltas}
+
+    @field_validator("radial_constants")
+    @classmethod
+    def _known_constants(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
+        if unknown := sorted(value.keys() - RADIAL_CONSTANTS):
+            raise ValueError(f"unknown {', '.join(unknown)}; known: {', '.join(sorted(RADIAL_CONSTANTS))}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_rounding_per_layer(self) -> Self:
+        if len(self.coupling_rounding) not in (0, self.num_interactions):
+            raise ValueError(
+                f"coupling_rounding: {len(self.coupling_rounding)} values given, expected one for each of the "
+                f"{self.num_interactions} interactions"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

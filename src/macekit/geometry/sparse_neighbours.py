@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -39,6 +38,8 @@ def sparse_pairs(
     Returns:
         int64 [E], int64 [E], float64 [E, 3].
     """
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]  # slow to import, seldom needed
+
     inverse = np.linalg.inv(cell)
     reach = np.where(pbc, cutoff * np.linalg.norm(inverse, axis=0), 0.0)  # in fractions of the cell
     owners, images = [], []

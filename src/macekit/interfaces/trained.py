@@ -227,7 +227,7 @@ def _refuse_what_is_no_model(path: Path) -> None:
         if path.suffix.lower() in _PICKLES:
             raise ModelFileError(
                 f"{path}: a legacy pickle is never read here, because it can run code of its author",
-                f"`macekit convert {path.name} OUT` will convert it; that verb is still to come",
+                f"convert it without executing anything in it: macekit convert {path.name} OUT",
             )
         hint = f"load the directory: {path.parent}" if (path.parent / "config.json").is_file() else None
         raise ModelFileError(f"{path}: expected a directory with config.json and model.safetensors, got a file", hint)

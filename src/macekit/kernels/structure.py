@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from macekit.o3 import SymmetricProduct, clebsch_gordan, symmetric_product
+from macekit.o3 import SymmetricProduct, clebsch_gordan, symmetric_product, wigner_3j
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,19 @@ class ConvolutionStructure:
     """Highest degree of the spherical harmonics and of the messages."""
     paths: tuple[Path, ...]
     """All couplings with natural parity."""
+    is_rounded: bool = False
+    """Whether the 3j symbols are those of float32, as in models imported from float32 files."""
 
     @staticmethod
-    def key(degrees_in: tuple[int, ...], max_ell: int) -> str:
+    def key(degrees_in: tuple[int, ...], max_ell: int, is_rounded: bool = False) -> str:
         """The name of the structure, such as `0.1|3`."""
-        return f"{'.'.join(map(str, degrees_in))}|{max_ell}"
+        return f"{'.'.join(map(str, degrees_in))}|{max_ell}{'|float32' if is_rounded else ''}"
 
     @staticmethod
     @cache
     def from_key(key: str) -> ConvolutionStructure:
         """The structure of a name."""
-        degrees, max_ell_text = key.split("|")
+        degrees, max_ell_text, *rounded = key.split("|")
         degrees_in = tuple(int(l) for l in degrees.split("."))
         max_ell = int(max_ell_text)
         couplings = [
@@ -72,7 +74,7 @@ class ConvolutionStructure:
         for index, (l_in, l_sh, l_out) in enumerate(couplings):
             paths.append(Path(l_in, l_sh, l_out, index, seen.get(l_out, 0)))
             seen[l_out] = seen.get(l_out, 0) + 1
-        return ConvolutionStructure(degrees_in, max_ell, tuple(paths))
+        return ConvolutionStructure(degrees_in, max_ell, tuple(paths), bool(rounded))
 
     def degrees_out(self) -> tuple[int, ...]:
         """Degrees that occur in the messages, ascending."""
@@ -115,9 +117,11 @@ class ConvolutionStructure:
             rows = slice(rows.start + path.index_in_degree, rows.stop, len(self.paths_to(path.l_out)))
             first = columns.index(path.index)
             harmonics = slice(path.l_sh**2, (path.l_sh + 1) ** 2)
-            coefficients[harmonics, rows, first : first + 2 * path.l_in + 1] = clebsch_gordan(
-                path.l_in, path.l_sh, path.l_out
-            ).transpose(1, 2, 0)
+            coupling = clebsch_gordan(path.l_in, path.l_sh, path.l_out)
+            if self.is_rounded and min(path.l_in, path.l_sh, path.l_out) > 0:  # e3nn couples scalars without 3j symbols
+                rounded = wigner_3j(path.l_in, path.l_sh, path.l_out).astype(np.float32).astype(np.float64)
+                coupling = np.sqrt(2 * path.l_out + 1) * rounded
+            coefficients[harmonics, rows, first : first + 2 * path.l_in + 1] = coupling.transpose(1, 2, 0)
         return coefficients
 
 

@@ -11,11 +11,13 @@ from macekit.config import DatasetFacts, ModelConfig
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
-from macekit.model.basis import bessel_basis, polynomial_envelope
-from macekit.model.interaction import Edges, Interaction
+from macekit.model.basis import polynomial_envelope
+from macekit.model.interaction import Edges
+from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
 from macekit.model.linear import DegreeLinear, NodeAttributes, node_attributes
 from macekit.model.product import ProductBasis
+from macekit.model.radial import RadialBasis
 from macekit.model.tuners import make_tuner
 from macekit.o3 import parse_hidden_irreps
 from macekit.o3.spherical_harmonics import spherical_harmonics
@@ -48,7 +50,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.channels, hidden = parse_hidden_irreps(config.hidden_irreps)
         self.cutoff, self.max_ell = facts.cutoff, config.max_ell
-        self.num_bessel, self.power = config.num_bessel, config.num_polynomial_cutoff
+        self.power, self.basis = config.num_polynomial_cutoff, RadialBasis(config, facts)
+        self.envelopes_messages = facts.num_edge_features > 0 or config.envelope == "messages"
+        self.envelopes_basis = config.envelope == "basis"
         self.num_elements, self.num_edge_features = len(facts.elements), facts.num_edge_features
         num_node_features = facts.num_node_features
         self.embedding = nn.Parameter(
@@ -58,22 +62,34 @@ class Backbone(nn.Module):
         radial_widths = [config.num_bessel + facts.num_edge_features, *config.radial_mlp]
         self.layers, self.tuners = nn.ModuleList(), nn.ModuleList()
         degrees_in: tuple[int, ...] = (0,)
+        rounding = config.coupling_rounding or [0] * config.num_interactions
         for i in range(config.num_interactions):
+            kind = KINDS[config.interaction if i > 0 else config.interaction_first]
+            width, sent = _edge_irreps(config, is_first=i == 0)
             degrees_out = last if i == config.num_interactions - 1 else hidden
-            interaction = Interaction(
-                degrees_in,
-                config.max_ell,
-                self.channels,
-                radial_widths,
-                num_node_features,
+            interaction = make_interaction(
+                kind,
                 avg_num_neighbours,
-                mixes_by_element=i == 0,
+                degrees_in=degrees_in,
+                max_ell=config.max_ell,
+                channels=self.channels,
+                radial_widths=radial_widths,
+                num_node_features=num_node_features,
                 generator=generator,
+                edge_channels=width,
+                edge_degrees=sent,
+                rounds_couplings=config.couplings == "float32",
             )
             product = ProductBasis(
-                config.max_ell, degrees_out, config.correlation, self.channels, num_node_features, generator
+                config.max_ell,
+                degrees_out,
+                config.correlation,
+                self.channels,
+                num_node_features,
+                generator,
+                rounding[i],
             )
-            self.layers.append(Layer(interaction, product, num_node_features, i > 0, generator))
+            self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
         if config.tuner == "lora":
@@ -122,10 +138,17 @@ class Backbone(nn.Module):
         vectors = edge_vectors(graph)  # [E, 3], float64
         lengths = vectors.square().sum(1).clamp(min=SHORTEST_EDGE**2).sqrt()  # [E]
         harmonics = spherical_harmonics(vectors / lengths[:, None], self.max_ell).to(dtype)
-        envelope = polynomial_envelope(lengths, self.cutoff, self.power)[:, None]  # [E, 1]
-        radial = (bessel_basis(lengths, self.cutoff, self.num_bessel) * envelope).to(dtype)
         sender, receiver = graph.edge_index
-        if self.num_edge_features == 0:
-            return Edges(sender, receiver, harmonics, radial, None)
-        radial = torch.cat([radial, graph.edge_features.to(dtype)], dim=1)
-        return Edges(sender, receiver, harmonics, radial, envelope.to(dtype))
+        envelope = polynomial_envelope(lengths, self.cutoff, self.power)[:, None]  # [E, 1]
+        radial = self.basis(lengths, graph.species[sender], graph.species[receiver])  # [E, B]
+        if self.envelopes_basis:
+            radial = radial * envelope
+        radial = torch.cat([radial.to(dtype), graph.edge_features.to(dtype)], dim=1)
+        return Edges(sender, receiver, harmonics, radial, envelope.to(dtype) if self.envelopes_messages else None)
+
+
+def _edge_irreps(config: ModelConfig, is_first: bool) -> tuple[int | None, tuple[int, ...] | None]:
+    """Channels and degrees of what is sent, None where they are those of the features."""
+    if config.edge_irreps is None or (is_first and not config.edge_irreps_first):
+        return None, None
+    return parse_hidden_irreps(config.edge_irreps)

@@ -1,4 +1,4 @@
-"""Radial basis: Bessel functions under a polynomial envelope, evaluated in float64."""
+"""Radial bases and the polynomial envelope, evaluated in float64."""
 
 from __future__ import annotations
 
@@ -8,20 +8,61 @@ import torch
 from torch import Tensor
 
 
-def bessel_basis(lengths: Tensor, cutoff: float, num_bessel: int) -> Tensor:
+def bessel_basis(lengths: Tensor, cutoff: float, num_bessel: int, frequencies: Tensor | None = None) -> Tensor:
     """√(2/r_c) sin(nπ r/r_c)/r for n = 1 ... num_bessel (arXiv 2003.03123, eq. 7).
 
     Args:
         lengths: Edge lengths, float64 [E], Å, positive.
         cutoff: r_c, Å.
         num_bessel: Number of functions.
+        frequencies: 1/Å, float64 [num_bessel], where they are not nπ/r_c.
 
     Returns:
         Float64 [E, num_bessel].
     """
-    order = torch.arange(1, num_bessel + 1, dtype=lengths.dtype, device=lengths.device)
+    if frequencies is None:
+        frequencies = _orders(num_bessel, lengths) * (math.pi / cutoff)
     r = lengths[:, None]
-    return math.sqrt(2.0 / cutoff) * torch.sin(order * (math.pi / cutoff) * r) / r
+    return math.sqrt(2.0 / cutoff) * torch.sin(frequencies * r) / r
+
+
+def gaussian_basis(lengths: Tensor, cutoff: float, num_bessel: int, centres: Tensor | None = None) -> Tensor:
+    """exp(−(r − r_n)²/2s²), the centres r_n from 0 to the cutoff and s their distance.
+
+    Args:
+        lengths: Edge lengths, float64 [E], Å.
+        cutoff: Å.
+        num_bessel: Number of functions, at least 2.
+        centres: Å, float64 [num_bessel], where they are not evenly spaced.
+
+    Returns:
+        Float64 [E, num_bessel].
+    """
+    spacing = cutoff / (num_bessel - 1)
+    if centres is None:
+        centres = (_orders(num_bessel, lengths) - 1.0) * spacing
+    return torch.exp(-0.5 / spacing**2 * (lengths[:, None] - centres).square())
+
+
+def chebyshev_basis(lengths: Tensor, cutoff: float, num_bessel: int, _: Tensor | None = None) -> Tensor:
+    """Chebyshev polynomials T_1 ... T_n of the distance as it is; meant for transformed distances.
+
+    Args:
+        lengths: Edge lengths, float64 [E].
+        cutoff: Not used.
+        num_bessel: Number of functions.
+
+    Returns:
+        Float64 [E, num_bessel].
+    """
+    values = [torch.ones_like(lengths), lengths]
+    for _order in range(2, num_bessel + 1):
+        values.append(2.0 * lengths * values[-1] - values[-2])
+    return torch.stack(values[1 : num_bessel + 1], dim=1)
+
+
+def _orders(count: int, like: Tensor) -> Tensor:
+    return torch.arange(1, count + 1, dtype=like.dtype, device=like.device)
 
 
 def polynomial_envelope(lengths: Tensor, cutoff: float, power: int) -> Tensor:

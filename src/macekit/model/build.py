@@ -14,6 +14,7 @@ from macekit.errors import ConfigError, did_you_mean
 from macekit.model.backbone import Backbone
 from macekit.model.mace import Heads, Mace
 from macekit.model.readout import DeviationHead, ScalarHead, ScalarReadouts, VectorHead, VectorReadouts
+from macekit.model.repulsion import REPULSIONS
 from macekit.o3 import parse_scalar_irreps
 
 
@@ -50,7 +51,9 @@ def build_model(
     backbone = Backbone(
         config, facts, average or 1.0, _has_vector_output(config, facts), generator, Generator().manual_seed(seed)
     )
-    return Mace(config, facts, backbone, _heads(config, facts, backbone, generator)).to(dtype)
+    repulsion = REPULSIONS[config.pair_repulsion]
+    heads = _heads(config, facts, backbone, generator)
+    return Mace(config, facts, backbone, heads, None if repulsion is None else repulsion(config, facts)).to(dtype)
 
 
 def scale_and_shift(config: ModelConfig, facts: DatasetFacts, target: str) -> tuple[float, float]:
@@ -101,7 +104,16 @@ def _heads(config: ModelConfig, facts: DatasetFacts, backbone: Backbone, generat
     hidden, layers, targets = parse_scalar_irreps(config.mlp_irreps), config.num_interactions, facts.targets
 
     def scalars(num_outputs: int) -> ScalarReadouts:
-        return ScalarReadouts(layers, backbone.channels, hidden, num_outputs, generator)
+        return ScalarReadouts(
+            layers,
+            backbone.channels,
+            hidden,
+            num_outputs,
+            generator,
+            config.mlp_activation,
+            config.read_layers,
+            config.mlp_kind,
+        )
 
     def scalar_head(names: list[str]) -> ScalarHead | None:
         if not names:
@@ -115,7 +127,7 @@ def _heads(config: ModelConfig, facts: DatasetFacts, backbone: Backbone, generat
         if name is None:
             return None
         degrees = [backbone.degrees_of(i) for i in range(layers)]
-        readouts = VectorReadouts(degrees, backbone.channels, hidden, generator)
+        readouts = VectorReadouts(degrees, backbone.channels, hidden, generator, config.vector_gate)
         return VectorHead(readouts, facts.scale.get(name, 1.0))
 
     def deviation_head(names: list[str]) -> DeviationHead | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
 
 from macekit.kernels.ops import edge_convolution
@@ -28,10 +30,47 @@ class Edges(NamedTuple):
     """Envelope that takes messages to zero at the cutoff where bond features would not, [E, 1]."""
 
 
+class AverageNumber(nn.Module):
+    """Division by the average number of neighbours.
+
+    Args:
+        value: That number.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, messages: Tensor, edges: Edges) -> Tensor:
+        """Messages [N, D, K] over the number."""
+        return messages / self.value
+
+
+class NeighbourDensity(nn.Module):
+    """Division by 1 + Σ_j tanh((R(r_ij) · w)²): 1 for an isolated atom, smooth at the cutoff.
+
+    Args:
+        num_inputs: Size of the radial basis.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, num_inputs: int, generator: Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_inputs, 1, generator=generator, dtype=torch.float64))
+
+    def forward(self, messages: Tensor, edges: Edges) -> Tensor:
+        """Messages [N, D, K] over one plus the density."""
+        per_edge = torch.tanh((edges.radial @ (self.weight / math.sqrt(self.weight.shape[0]))).square())  # [E, 1]
+        if edges.envelope is not None:
+            per_edge = per_edge * edges.envelope
+        density = per_edge.new_zeros(messages.shape[0], 1).index_add(0, edges.receiver, per_edge)  # [N, 1]
+        return messages / (density[:, None] + 1.0)
+
+
 class Interaction(nn.Module):
     """A[i] = (1/n̄) Σ_j linear(R(r_ij) · Y(r̂_ij) ⊗ linear_up(h_j)) (arXiv 2206.07697, eq. 8-9).
 
-    The first layer has no residual connection; its atomic basis is instead mixed by a matrix per element.
+    Where there is no residual connection, the atomic basis is instead mixed by a matrix per element.
 
     Args:
         degrees_in: Degrees of the incoming features.
@@ -40,8 +79,12 @@ class Interaction(nn.Module):
         radial_widths: Inputs and hidden units of the radial MLP.
         num_node_features: Number of node features (elements first).
         avg_num_neighbours: n̄.
-        mixes_by_element: Whether the atomic basis is mixed by element (first layer).
         generator: Source of the initial weights.
+        edge_channels: Number of channels of the messages; None: K.
+        edge_degrees: Degrees that are sent; None: all of `degrees_in`.
+        rounds_couplings: Whether the 3j symbols are those of float32.
+        mixes_by_element: Whether the atomic basis is mixed by element.
+        by_density: Whether messages are divided by a learned density instead of n̄.
     """
 
     def __init__(
@@ -52,36 +95,45 @@ class Interaction(nn.Module):
         radial_widths: Sequence[int],
         num_node_features: int,
         avg_num_neighbours: float,
-        mixes_by_element: bool,
         generator: Generator,
+        edge_channels: int | None = None,
+        edge_degrees: tuple[int, ...] | None = None,
+        rounds_couplings: bool = False,
+        mixes_by_element: bool = True,
+        by_density: bool = False,
     ) -> None:
         super().__init__()
-        self.key = ConvolutionStructure.key(degrees_in, max_ell)
+        width = channels if edge_channels is None else edge_channels
+        self.degrees_up = tuple(l for l in degrees_in if edge_degrees is None or l in edge_degrees)
+        self.key = ConvolutionStructure.key(self.degrees_up, max_ell, rounds_couplings)
         self.structure = ConvolutionStructure.from_key(self.key)
         self.degrees_in = degrees_in
-        self.channels = channels
-        self.avg_num_neighbours = avg_num_neighbours
+        self.channels, self.width = channels, width
         paths = {l: len(self.structure.paths_to(l)) for l in self.structure.degrees_out()}
-        self.linear_up = DegreeLinear(dict.fromkeys(degrees_in, channels), channels, generator)
-        self.radial = RadialMLP([*radial_widths, len(self.structure.paths) * channels], generator)
-        self.linear = DegreeLinear({l: count * channels for l, count in paths.items()}, channels, generator)
+        self.linear_up = DegreeLinear(dict.fromkeys(self.degrees_up, channels), width, generator)
+        self.radial = RadialMLP([*radial_widths, len(self.structure.paths) * width], generator)
+        self.linear = DegreeLinear({l: count * width for l, count in paths.items()}, channels, generator)
         degrees_out = self.structure.degrees_out()
         self.mix = AttributeLinear(degrees_out, num_node_features, channels, generator) if mixes_by_element else None
+        self.normalisation = (
+            NeighbourDensity(radial_widths[0], generator) if by_density else AverageNumber(avg_num_neighbours)
+        )
 
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
         """Map features [N, D_in, K] to the atomic basis [N, (max_ell+1)², K]."""
-        up = self.linear_up(split_degrees(h, self.degrees_in))  # [N, D_in, K]
+        incoming = zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True)
+        up = self.linear_up([block for l, block in incoming if l in self.degrees_up])  # [N, D_in, K]
         weights = self.radial(edges.radial)  # [E, P K]
         if edges.envelope is not None:
             weights = weights * edges.envelope
-        weights = weights.unflatten(1, (len(self.structure.paths), self.channels))  # [E, P, K]
+        weights = weights.unflatten(1, (len(self.structure.paths), self.width))  # [E, P, K]
         messages = edge_convolution(up, edges.harmonics, weights, edges.sender, edges.receiver, self.key)
         degrees = self.structure.degrees_out()
         blocks = [
             messages[:, self.structure.rows_out(l)].reshape(h.shape[0], 2 * l + 1, self.linear.weights[str(l)].shape[0])
             for l in degrees
         ]  # each [N, 2l+1, P_l K]
-        basis: Tensor = self.linear(blocks) / self.avg_num_neighbours  # [N, (max_ell+1)^2, K]
+        basis: Tensor = self.normalisation(self.linear(blocks), edges)  # [N, (max_ell+1)^2, K]
         if self.mix is not None:
             basis = self.mix(split_degrees(basis, degrees), attributes)
         return basis

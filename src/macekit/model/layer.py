@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Generator, Tensor, nn
 
-from macekit.model.interaction import Edges, Interaction
-from macekit.model.linear import AttributeLinear, NodeAttributes, split_degrees
+from macekit.model.interaction import Edges
+from macekit.model.linear import NodeAttributes, split_degrees
 from macekit.model.product import ProductBasis
 
 
 class Layer(nn.Module):
-    """h'_i = product(interaction(h)_i) + residual(h_i), the residual by element and absent in the first layer.
+    """h'_i = product(interaction(h)_i) + residual(h_i), the residual by element and usually absent in the first layer.
 
     Args:
         interaction: Messages.
         product: Symmetric contraction.
+        degrees_in: Degrees of the incoming features.
         num_node_features: Number of node features of the residual's weights.
-        has_residual: Whether there is a residual connection.
+        residual: What makes the residual connection; None: there is none.
         generator: Source of the initial weights.
     """
 
     def __init__(
         self,
-        interaction: Interaction,
+        interaction: nn.Module,
         product: ProductBasis,
+        degrees_in: tuple[int, ...],
         num_node_features: int,
-        has_residual: bool,
+        residual: Callable[[Sequence[int], int, int, Generator], nn.Module] | None,
         generator: Generator,
     ) -> None:
         super().__init__()
         self.interaction = interaction
         self.product = product
-        self.degrees_in = interaction.degrees_in
+        self.degrees_in = degrees_in
         self.degrees_out = product.degrees_out
-        shared = [l for l in self.degrees_out if l in self.degrees_in]
+        self.shared = [l for l in self.degrees_out if l in self.degrees_in]
         self.residual = (
-            AttributeLinear(shared, num_node_features, interaction.channels, generator) if has_residual else None
+            None if residual is None else residual(self.shared, num_node_features, product.channels, generator)
         )
 
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
@@ -45,9 +49,9 @@ class Layer(nn.Module):
         if self.residual is None:
             return updated
         blocks = dict(zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True))
-        carried: Tensor = self.residual([blocks[l] for l in self.residual.degrees], attributes)
+        carried: Tensor = self.residual([blocks[l] for l in self.shared], attributes)
         if carried.shape[1] < updated.shape[1]:  # a degree that the incoming features do not have
-            by_degree = dict(zip(self.residual.degrees, split_degrees(carried, self.residual.degrees), strict=True))
+            by_degree = dict(zip(self.shared, split_degrees(carried, self.shared), strict=True))
             carried = torch.cat(
                 [by_degree.get(l, h.new_zeros(h.shape[0], 2 * l + 1, h.shape[2])) for l in self.degrees_out], dim=1
             )

@@ -9,6 +9,7 @@ from macekit.config import DatasetFacts, ModelConfig
 from macekit.geometry.graph import Graph
 from macekit.model.backbone import Backbone
 from macekit.model.readout import DeviationHead, ScalarHead, VectorHead, pool
+from macekit.model.repulsion import ZBLRepulsion
 
 
 class Heads(nn.Module):
@@ -38,14 +39,23 @@ class Mace(nn.Module):
         facts: Facts about the training data.
         backbone: Message passing.
         heads: Outputs.
+        repulsion: Of pairs of atoms, added to the energy; None: none.
     """
 
-    def __init__(self, config: ModelConfig, facts: DatasetFacts, backbone: Backbone, heads: Heads) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        facts: DatasetFacts,
+        backbone: Backbone,
+        heads: Heads,
+        repulsion: ZBLRepulsion | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.facts = facts
         self.backbone = backbone
         self.heads = heads
+        self.repulsion = repulsion
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,7 +81,7 @@ class Mace(nn.Module):
         per_layer = self.backbone(graph)
         heads, outputs = self.heads, {}
         if heads.graph_scalars is not None:
-            nodes = heads.graph_scalars(per_layer, graph)  # [N, T]
+            nodes = self._with_repulsion(heads.graph_scalars(per_layer, graph), graph)  # [N, T]
             outputs["y_graph_scalars"] = pool(nodes, graph)
             outputs["y_graph_scalars::nodes"] = nodes
         if heads.graph_scalars_std is not None:
@@ -83,3 +93,12 @@ class Mace(nn.Module):
         if heads.node_vector is not None:
             outputs["y_node_vector"] = heads.node_vector(per_layer)
         return outputs
+
+    def _with_repulsion(self, nodes: Tensor, graph: Graph) -> Tensor:
+        """Scalars of the atoms [N, T], the energy with its pair repulsion."""
+        targets = self.facts.targets
+        if self.repulsion is None or targets.energy is None:
+            return nodes
+        is_energy = [float(name == targets.energy) for name in targets.y_graph_scalars]
+        repulsion: Tensor = self.repulsion(graph)  # [N]
+        return nodes + repulsion[:, None] * nodes.new_tensor(is_energy)

@@ -14,7 +14,8 @@ class ProductBasis(nn.Module):
     """B[i] = linear(Σ_ν Σ_f w[z_i, f] P_f(A_i)) (arXiv 2206.07697, eq. 10-11).
 
     The polynomials P are a basis of all symmetric couplings, 8 instead of 23 weights per channel and element for
-    0e out of degrees 0-3 at order 3. Weights: F · functions · K, and K² per degree.
+    0e out of degrees 0-3 at order 3. Weights: F · functions · K, and K² per degree. An imported model may have
+    further functions, which hold the rounding of the couplings in its file.
 
     Args:
         max_ell: Highest degree of the atomic basis.
@@ -23,7 +24,11 @@ class ProductBasis(nn.Module):
         channels: K.
         num_node_features: F, number of node features (elements first).
         generator: Source of the initial weights.
+        num_rounding: Number of further functions, constants of an imported model.
     """
+
+    rounding_basis: Tensor
+    rounding_weights: Tensor
 
     def __init__(
         self,
@@ -33,19 +38,27 @@ class ProductBasis(nn.Module):
         channels: int,
         num_node_features: int,
         generator: Generator,
+        num_rounding: int = 0,
     ) -> None:
         super().__init__()
         self.key = ContractionStructure.key(max_ell, degrees_out, correlation)
-        self.degrees_out = degrees_out
+        self.degrees_out, self.channels = degrees_out, channels
         structure = ContractionStructure.from_key(self.key)
         scale = torch.as_tensor(structure.initial_scale())
         shape = (num_node_features, structure.num_functions, channels)
         self.weights = nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64) * scale[:, None])
         self.linear = DegreeLinear(dict.fromkeys(degrees_out, channels), channels, generator)
+        self.num_rounding = num_rounding
+        if num_rounding:
+            empty = torch.zeros(structure.num_terms, num_rounding, dtype=torch.float64)
+            self.register_buffer("rounding_basis", empty)
+            self.register_buffer("rounding_weights", empty.new_zeros(num_node_features, num_rounding, channels))
 
     def forward(self, a: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map the atomic basis [N, (max_ell+1)², K] to features [N, D_out, K]."""
         basis = product_basis(self.key, a.dtype, a.device)  # [T, f]
         coefficients = basis @ attributes.per_class(self.weights)  # [S, T, K]
+        if self.num_rounding:
+            coefficients = coefficients + self.rounding_basis @ attributes.per_class(self.rounding_weights)
         polynomials = symmetric_contraction(a, coefficients, attributes.classes, self.key)  # [N, D_out, K]
         return self.linear(split_degrees(polynomials, self.degrees_out))  # type: ignore[no-any-return]

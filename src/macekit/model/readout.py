@@ -9,8 +9,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from macekit.geometry.graph import Graph
+from macekit.model.activation import ACTIVATIONS
+from macekit.model.constants import Constants
 from macekit.model.linear import split_degrees
-from macekit.model.mlp import SILU_NORM
+
+
+def gate_function(name: str) -> Callable[[Tensor], Tensor]:
+    """Function of the gates of vectors; the sigmoid as it is, between 0 and 1."""
+    if name == "sigmoid":
+        return torch.sigmoid
+    return ACTIVATIONS[name].__call__
 
 
 class LinearReadout(nn.Module):
@@ -26,31 +34,60 @@ class LinearReadout(nn.Module):
 
 
 class ScalarMLP(nn.Module):
-    """Read-out of the last layer for scalars: linear, SiLU, linear, without biases."""
+    """Read-out of the last layer for scalars: linear, activation, linear, without biases."""
 
-    def __init__(self, channels: int, hidden: int, num_outputs: int, generator: Generator) -> None:
+    def __init__(
+        self, channels: int, hidden: int, num_outputs: int, generator: Generator, activation: str = "silu"
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.linear_1 = LinearReadout(channels, hidden, generator)
         self.linear_2 = LinearReadout(hidden, num_outputs, generator)
 
     def forward(self, scalars: Tensor) -> Tensor:
         """[N, K] → [N, T]."""
-        hidden = torch.nn.functional.silu(self.linear_1(scalars)) * SILU_NORM
-        return self.linear_2(hidden)  # type: ignore[no-any-return]
+        return self.linear_2(self.activation(self.linear_1(scalars)))  # type: ignore[no-any-return]
+
+
+class BiasedMLP(nn.Module):
+    """Read-out of the last layer for scalars with two hidden layers, biases after the first of them."""
+
+    def __init__(
+        self, channels: int, hidden: int, num_outputs: int, generator: Generator, activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.linear_1 = LinearReadout(channels, hidden, generator)
+        self.linear_mid = LinearReadout(hidden, hidden, generator)
+        self.linear_2 = LinearReadout(hidden, num_outputs, generator)
+        self.bias_mid = nn.Parameter(torch.zeros(hidden, dtype=torch.float64))
+        self.bias_2 = nn.Parameter(torch.zeros(num_outputs, dtype=torch.float64))
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """[N, K] → [N, T]."""
+        hidden = self.activation(self.linear_1(scalars))
+        hidden = self.activation(self.linear_mid(hidden) + self.bias_mid)
+        outputs: Tensor = self.linear_2(hidden) + self.bias_2
+        return outputs
+
+
+MLPS: dict[str, type[ScalarMLP] | type[BiasedMLP]] = {"plain": ScalarMLP, "biased": BiasedMLP}
+"""By the name that configurations use."""
 
 
 class GatedVector(nn.Module):
     """Read-out of the last layer for a vector: vectors times gates made of scalars, then linear. Equivariant."""
 
-    def __init__(self, channels: int, hidden: int, generator: Generator) -> None:
+    def __init__(self, channels: int, hidden: int, generator: Generator, gate: str = "sigmoid") -> None:
         super().__init__()
+        self.gate = gate_function(gate)
         self.vectors = LinearReadout(channels, hidden, generator)
         self.gates = LinearReadout(channels, hidden, generator)
         self.linear = LinearReadout(hidden, 1, generator)
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> Tensor:
         """[N, K], [N, 3, K] → [N, 3]."""
-        gates = torch.sigmoid(self.gates(scalars))[:, None]  # [N, 1, H]
+        gates = self.gate(self.gates(scalars))[:, None]  # [N, 1, H]
         return self.linear(self.vectors(vectors) * gates).squeeze(-1)  # type: ignore[no-any-return]
 
 
@@ -63,18 +100,33 @@ class ScalarReadouts(nn.Module):
         hidden: Units of the MLP.
         num_outputs: T.
         generator: Source of the initial weights.
+        activation: Of the MLP.
+        reads: "all" layers, or the "last" alone.
+        mlp: Which of `MLPS`.
     """
 
-    def __init__(self, num_layers: int, channels: int, hidden: int, num_outputs: int, generator: Generator) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        channels: int,
+        hidden: int,
+        num_outputs: int,
+        generator: Generator,
+        activation: str = "silu",
+        reads: str = "all",
+        mlp: str = "plain",
+    ) -> None:
         super().__init__()
+        num_linear = num_layers - 1 if reads == "all" else 0
         self.readouts = nn.ModuleList(
-            [LinearReadout(channels, num_outputs, generator) for _ in range(num_layers - 1)]
-            + [ScalarMLP(channels, hidden, num_outputs, generator)]
+            [LinearReadout(channels, num_outputs, generator) for _ in range(num_linear)]
+            + [MLPS[mlp](channels, hidden, num_outputs, generator, activation)]
         )
 
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
         """Read the scalars of every layer's features [N, D, K]."""
-        return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, per_layer, strict=True)])
+        read = per_layer[len(per_layer) - len(self.readouts) :]
+        return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, read, strict=True)])
 
 
 class VectorReadouts(nn.Module):
@@ -85,15 +137,23 @@ class VectorReadouts(nn.Module):
         channels: K.
         hidden: Channels of the gated read-out.
         generator: Source of the initial weights.
+        gate: Function of the gates.
     """
 
-    def __init__(self, degrees: Sequence[tuple[int, ...]], channels: int, hidden: int, generator: Generator) -> None:
+    def __init__(
+        self,
+        degrees: Sequence[tuple[int, ...]],
+        channels: int,
+        hidden: int,
+        generator: Generator,
+        gate: str = "sigmoid",
+    ) -> None:
         super().__init__()
         self.degrees = tuple(degrees)
         self.linear = nn.ModuleDict(
             {str(i): LinearReadout(channels, 1, generator) for i, d in enumerate(degrees[:-1]) if 1 in d}
         )
-        self.gated = GatedVector(channels, hidden, generator)
+        self.gated = GatedVector(channels, hidden, generator, gate)
 
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
         """Read the vectors of every layer's features [N, D, K]."""
@@ -103,26 +163,6 @@ class VectorReadouts(nn.Module):
         ]
         read = [readout(blocks[int(i)][1]).squeeze(-1) for i, readout in self.linear.items()]
         return _total([*read, self.gated(blocks[-1][0].squeeze(1), blocks[-1][1])])
-
-
-class Constants(nn.Module):
-    """Float64 constants that follow the module between devices and keep their precision when it changes.
-
-    Args:
-        values: Nested lists of numbers.
-    """
-
-    value: Tensor
-
-    def __init__(self, values: Sequence[float] | Sequence[Sequence[float]]) -> None:
-        super().__init__()
-        self._values = values
-        self.register_buffer("value", torch.tensor(values, dtype=torch.float64), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Constants:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.value = torch.tensor(self._values, dtype=torch.float64, device=self.value.device)
-        return self
 
 
 class ScalarHead(nn.Module):

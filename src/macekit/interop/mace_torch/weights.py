@@ -1,0 +1,230 @@
+"""Weights of a mace-torch model as weights of ours, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+
+from macekit.errors import ModelFileError
+from macekit.interop.mace_torch.description import Description
+from macekit.interop.mace_torch.maps import (
+    Coupling,
+    by_degree,
+    couplings,
+    element_matrices,
+    gate_functions,
+    linear_blocks,
+    normalised_layers,
+    radial_layers,
+)
+from macekit.interop.mace_torch.projection import block_diagonal, project_paths
+from macekit.interop.mace_torch.readouts import readout_weights
+from macekit.interop.mace_torch.tree import Array, Module
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
+from macekit.model.activation import ACTIVATIONS
+
+Weights = dict[str, Array]
+TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
+"""Largest relative residual of the coupling tensors: those of a float32 file are rounded to float32."""
+NO_ROUNDING = 1e-12
+"""Relative size of residuals that are those of float64."""
+
+
+class WeightReader:
+    """Reads the weights of one model for chosen elements and one head.
+
+    Args:
+        model: The model.
+        description: What it is.
+        rows: Positions of the chosen elements in the file, in ascending order of atomic number.
+        head: Position of the head.
+    """
+
+    def __init__(self, model: Module, description: Description, rows: Sequence[int], head: int) -> None:
+        self.model, self.description = model, description
+        self.rows, self.head = list(rows), head
+        self.tolerance = TOLERANCES.get(description.dtype, 2e-6)
+        self.radial_scale = self._radial_scale()
+
+    def read(self) -> Weights:
+        """All weights, by the names of our parameters, float64."""
+        weights = {"backbone.embedding": self._embedding()}
+        interactions, products = self.model.children("interactions"), self.model.children("products")
+        for i, (interaction, product) in enumerate(zip(interactions, products, strict=True)):
+            found = self._interaction(interaction) | self._product(product, is_last=i == len(products) - 1)
+            if product.get("use_sc", False) and self.description.interactions[i].endswith("residual"):
+                found |= self._residual(interaction, is_last=i == len(products) - 1)
+            weights |= {f"backbone.layers.{i}.{name}": value for name, value in found.items()}
+        return weights | readout_weights(self.model, self.description, self.head)
+
+    def _embedding(self) -> Array:
+        (matrix,) = by_degree(linear_blocks(self.model.child("node_embedding").child("linear"))).values()
+        return matrix[self.rows] * sqrt(len(self.rows))
+
+    def _radial_scale(self) -> float:
+        """The file's basis functions in units of ours; Bessel functions have a stored prefactor."""
+        basis = self.model.child("radial_embedding").child("bessel_fn")
+        if self.description.radial_basis != "bessel":
+            return 1.0
+        return basis.number("prefactor") / sqrt(2.0 / self.description.cutoff)
+
+    def _interaction(self, block: Module) -> Weights:
+        ordered = self._ordered_paths(block)
+        degrees_in = {path.degrees[0] for _, path in ordered}
+        weights = {
+            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0])
+            for l, matrix in by_degree(linear_blocks(block.child("linear_up"))).items()
+            if l in degrees_in
+        }
+        read = self._nonlinear if block.has("source_embedding") else self._linear_interaction
+        weights |= read(block, ordered)
+        return {f"interaction.{name}": value for name, value in weights.items()}
+
+    def _ordered_paths(self, block: Module) -> list[tuple[int, Coupling]]:
+        """Paths of the convolution in our order, with their positions in the file."""
+        paths = couplings(block.child("conv_tp"), self.tolerance)
+        degrees_in = tuple(sorted({path.degrees[0] for path in paths}))
+        structure = ConvolutionStructure.from_key(ConvolutionStructure.key(degrees_in, self.description.max_ell))
+        by_path = {path.degrees: (number, path) for number, path in enumerate(paths)}
+        try:
+            ordered = [by_path[path.l_in, path.l_sh, path.l_out] for path in structure.paths]
+        except KeyError as missing:
+            raise ModelFileError(f"{block.path}: the path {missing} is missing in the convolution") from None
+        if not len(by_path) == len(paths) == len(ordered):
+            raise ModelFileError(f"{block.path}: the convolution has paths that cannot be represented")
+        return ordered
+
+    def _linear_interaction(self, block: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+        weights = self._radial(block.child("conv_tp_weights"), ordered)
+        average = self.description.avg_num_neighbours / block.number("avg_num_neighbors")
+        if block.has("density_fn"):
+            (layer,) = radial_layers(block.child("density_fn"))
+            weights["normalisation.weight"] = layer.matrix * (sqrt(layer.matrix.shape[0]) * self.radial_scale)
+            average = 1.0
+        for l, matrix in self._after_messages(block, "linear", ordered).items():
+            weights[f"linear.weights.{l}"] = matrix * average
+        if "Residual" not in block.class_name:
+            matrices = element_matrices(block.child("skip_tp"))
+            weights |= {f"mix.weights.{l}": self._of_elements(matrix) for l, matrix in matrices.items()}
+        return weights
+
+    def _nonlinear(self, block: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+        weights = {"alpha": block.tensor("alpha").reshape(()), "beta": block.tensor("beta").reshape(())}
+        for name, embedding in (("sender", "source_embedding"), ("receiver", "target_embedding")):
+            weights[f"{name}_embedding"] = by_degree(linear_blocks(block.child(embedding)))[0][self.rows]
+        num_radial = self.description.num_basis
+        for name, network in (("radial", "conv_tp_weights"), ("density", "density_fn")):
+            weights |= {f"{name}.{key}": v for key, v in normalised_layers(block.child(network)).items()}
+            weights[f"{name}.weights.0"][:num_radial] *= self.radial_scale
+        last = max(int(key.rpartition(".")[2]) for key in weights if key.startswith("radial.weights."))
+        for key in (f"radial.weights.{last}", f"radial.biases.{last}"):
+            weights[key] = _by_our_paths(weights[key], ordered)
+        channels = self.description.channels
+        after = self._after_messages(block, "linear_1", ordered)
+        carried = {l: m * sqrt(len(m)) for l, m in by_degree(linear_blocks(block.child("linear_res"))).items()}
+        for map_name, gate_name, matrices in (
+            ("linear", "gates", after),
+            ("residual", "residual_gates", carried),
+        ):
+            weights[f"{gate_name}.weights.0"] = matrices[0][:, channels:]
+            weights |= {f"{map_name}.weights.{l}": matrix[:, :channels] for l, matrix in matrices.items()}
+        scalars, gates = gate_functions(block.child("equivariant_nonlin"))
+        if (scalars[0], gates[0]) != ("silu", "sigmoid"):
+            raise ModelFileError(f"{block.path}: gates of {scalars[0]} and {gates[0]} are not read")
+        on_scalars, on_gates = (factor / ACTIVATIONS[name].norm for name, factor in (scalars, gates))
+        for l, matrix in by_degree(linear_blocks(block.child("linear_2"))).items():
+            weights[f"linear_2.weights.{l}"] = matrix * (sqrt(len(matrix)) * (on_gates if l else on_scalars))
+        return weights
+
+    def _radial(self, network: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+        """The radial MLP; couplings' factors and the order of the paths go into its last layer."""
+        weights, carried = {}, self.radial_scale
+        layers = radial_layers(network)
+        for number, layer in enumerate(layers):
+            matrix = layer.matrix * carried
+            if number == len(layers) - 1:
+                matrix = _by_our_paths(matrix, ordered)
+            weights[f"radial.weights.{number}"] = matrix * sqrt(matrix.shape[0])
+            carried = (layer.factor or 1.0) / ACTIVATIONS["silu"].norm
+        return weights
+
+    @staticmethod
+    def _after_messages(block: Module, name: str, ordered: Sequence[tuple[int, Coupling]]) -> dict[int, Array]:
+        """The map after the messages; inputs in our order of the paths."""
+        found = {}
+        for l, matrix in by_degree(linear_blocks(block.child(name))).items():
+            positions = [path.position_out for _, path in ordered if path.degrees[2] == l]
+            rows = matrix.reshape(len(positions), -1, matrix.shape[1])[np.argsort(np.argsort(positions))]
+            found[l] = rows.reshape(matrix.shape) * sqrt(matrix.shape[0])
+        return found
+
+    def _product(self, block: Module, is_last: bool) -> Weights:
+        contraction = block.child("symmetric_contractions")
+        irreps = contraction.irreps("irreps_out")
+        modules = {irrep.l: m for (_, irrep), m in zip(irreps, contraction.children("contractions"), strict=True)}
+        degrees = tuple(sorted({0} | {l for l in modules if self._is_kept(l, is_last)}))
+        max_ell = self.description.max_ell
+        key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation))
+        products = ContractionStructure.from_key(key).products  # by order, then degree
+        parts, bases, extra = [], [], []
+        for symmetric in products:
+            module = modules.get(symmetric.degree)
+            weight = self._coupling_weights(module, symmetric.order)  # [S, paths, K]
+            if weight is None or module is None:
+                parts.append(np.zeros((len(self.rows), symmetric.num_functions, self.description.channels)))
+                bases.append(np.zeros((len(symmetric.outputs), 0)))
+                continue
+            tensor = module.tensor(f"U_matrix_{symmetric.order}")
+            found = project_paths(tensor, symmetric, (max_ell + 1) ** 2, self.tolerance, module.path)
+            parts.append(np.einsum("pf,zpk->zfk", found.members, weight))
+            rounded = np.abs(found.rounding).max(axis=0, initial=0.0) > NO_ROUNDING * np.abs(tensor).max()
+            bases.append(found.rounding[:, rounded])
+            extra.append(weight[:, rounded])
+        matrices = by_degree(linear_blocks(block.child("linear")))
+        channels = self.description.channels
+        absent = np.zeros((channels, channels))  # models of dipoles alone have no scalars in their last layer
+        weights = {f"product.linear.weights.{l}": matrices.get(l, absent) * sqrt(channels) for l in degrees}
+        weights["product.weights"] = np.concatenate(parts, axis=1)
+        if any(basis.shape[1] for basis in bases):
+            weights["product.rounding_basis"] = block_diagonal(bases)
+            weights["product.rounding_weights"] = np.concatenate(extra, axis=1)
+        return weights
+
+    def _is_kept(self, l: int, is_last: bool) -> bool:
+        """Whether anything reads a degree: of the last layer only scalars, and vectors for a dipole."""
+        return not is_last or l == 0 or (l == 1 and self.description.predicts_dipole)
+
+    def _coupling_weights(self, contraction: Module | None, order: int) -> Array | None:
+        """Weights [S, paths, K] of the chosen elements at one order; None where there are none."""
+        if contraction is None:
+            return None
+        stored = [*reversed(contraction.tensors("weights")), contraction.tensor("weights_max")]
+        if order > len(stored):
+            return None
+        weight = stored[order - 1]  # [S, paths, K], or [1, paths, K] for all elements
+        if weight.shape[0] == 1:
+            return np.broadcast_to(weight, (len(self.rows), *weight.shape[1:]))
+        return weight[self.rows]
+
+    def _residual(self, block: Module, is_last: bool) -> Weights:
+        if block.child("skip_tp").class_name == "Linear":
+            plain = by_degree(linear_blocks(block.child("skip_tp")))
+            kept = {l: matrix for l, matrix in plain.items() if self._is_kept(l, is_last)}
+            return {f"residual.weights.{l}": matrix * sqrt(len(matrix)) for l, matrix in kept.items()}
+        matrices = element_matrices(block.child("skip_tp"))
+        found = {l: self._of_elements(matrix) for l, matrix in matrices.items() if self._is_kept(l, is_last)}
+        found.setdefault(0, np.zeros_like(next(iter(found.values()))))
+        return {f"residual.weights.{l}": matrix for l, matrix in found.items()}
+
+    def _of_elements(self, matrices: Array) -> Array:
+        """Matrices [S, K, K] of the chosen elements in our normalisation."""
+        return matrices[self.rows] * sqrt(len(self.rows) * matrices.shape[1])
+
+
+def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Array:
+    """Outputs [..., P K] of a radial MLP in our order of the paths, times the couplings' factors."""
+    columns = values.reshape(*values.shape[:-1], len(ordered), -1)
+    chosen = [columns[..., position, :] * path.factor for position, path in ordered]
+    return np.stack(chosen, axis=-2).reshape(values.shape)

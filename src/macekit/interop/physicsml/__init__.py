@@ -1,0 +1,1 @@
+"""Model directories of PhysicsML, read without executing anything in them."""
