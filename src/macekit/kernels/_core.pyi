@@ -23,11 +23,8 @@ class ContractionTable:
         dim_in: int,
         dim_out: int,
         num_terms: int,
-        order: int,
-        factor: Sequence[int],
-        term: Sequence[int],
-        first: Sequence[int],
-        end: Sequence[int],
+        groups: Sequence[tuple[int, int, int, int]],
+        entries: Sequence[tuple[int, int, int]],
     ) -> None: ...
 
 class Run:

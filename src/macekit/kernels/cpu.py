@@ -15,7 +15,7 @@ from torch import Tensor
 
 from macekit.errors import UsageError
 from macekit.kernels import _core
-from macekit.kernels.monomial_tree import monomial_tree
+from macekit.kernels.factored_terms import factored_terms
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 PRECISIONS = (torch.float32, torch.float64)
@@ -241,7 +241,5 @@ def _contraction_table(key: str) -> _core.ContractionTable:
             f"the cpu backend has correlations up to {LARGEST_ORDER}; '{key}' has a higher one",
             "use the reference backend",
         )
-    tree = monomial_tree(structure)
-    return _core.ContractionTable(
-        structure.dim_in, structure.dim_out, structure.num_terms, order, tree.factor, tree.term, tree.first, tree.end
-    )
+    terms = factored_terms(structure)
+    return _core.ContractionTable(structure.dim_in, structure.dim_out, structure.num_terms, terms.groups, terms.entries)

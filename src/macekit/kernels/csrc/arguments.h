@@ -52,17 +52,26 @@ struct ConvolutionArguments {
     T *out, *to_h, *to_y, *to_radial;  // to_h comes as zeros, the others uninitialised
 };
 
-// A node of the tree of monomials; its path from the root is the monomial. Children are consecutive.
-struct Node {
-    int factor;  // component that multiplies it
-    int term;    // coefficient of its monomial, -1: none
-    int first, end;
+// Terms of one output of the contraction with the factors x[first] x[second] in common: entries begin ... end. The
+// variables are x = (1, a_1 ... a_D).
+struct Group {
+    int first, second;
+    int begin, end;
 };
 
-// One tree per output component (its root is the node of that number): B = Σ_children a[factor] (c + Σ ...).
+// A term: its coefficient times the factors of its group times x[first] x[second].
+struct Entry {
+    int first, second;
+    int term;
+};
+
+// The groups of output M are output_start[M] ... output_start[M + 1]. There are as many entries as terms.
 struct ContractionStructure {
-    int dim_in, dim_out, num_terms, num_nodes, order;
-    const Node* nodes;
+    int dim_in, dim_out, num_terms;
+    const int* output_start;
+    const Group* groups;
+    const Entry* entries;
+    int variables() const { return 1 + dim_in; }
 };
 
 // Atoms sorted by species: those of species s are start[s] ... start[s + 1] in `atom`.

@@ -69,16 +69,21 @@ ConvolutionStructure<T> ConvolutionTable::view() const {
 template ConvolutionStructure<float> ConvolutionTable::view() const;
 template ConvolutionStructure<double> ConvolutionTable::view() const;
 
-ContractionTable::ContractionTable(int dim_in, int dim_out, int num_terms, int order, const std::vector<int>& factor,
-                                   const std::vector<int>& term, const std::vector<int>& first,
-                                   const std::vector<int>& end)
-    : dim_in_(dim_in), dim_out_(dim_out), num_terms_(num_terms), order_(order) {
-    for (std::size_t node = 0; node < factor.size(); ++node)
-        nodes_.push_back({factor[node], term[node], first[node], end[node]});
+ContractionTable::ContractionTable(int dim_in, int dim_out, int num_terms,
+                                   const std::vector<std::array<int, 4>>& groups,
+                                   const std::vector<std::array<int, 3>>& entries)
+    : dim_in_(dim_in), dim_out_(dim_out), num_terms_(num_terms), output_start_(dim_out + 1, 0) {
+    for (const auto& [first, second, term] : entries) entries_.push_back({first, second, term});
+    for (std::size_t n = 0; n < groups.size(); ++n) {
+        const auto& [output, first, second, begin] = groups[n];
+        groups_.push_back({first, second, begin, n + 1 < groups.size() ? groups[n + 1][3] : num_terms});
+        ++output_start_[output + 1];
+    }
+    std::partial_sum(output_start_.begin(), output_start_.end(), output_start_.begin());
 }
 
 ContractionStructure ContractionTable::view() const {
-    return {dim_in_, dim_out_, num_terms_, static_cast<int>(nodes_.size()), order_, nodes_.data()};
+    return {dim_in_, dim_out_, num_terms_, output_start_.data(), groups_.data(), entries_.data()};
 }
 
 Grouping::Grouping(const std::int64_t* group, std::int64_t count, std::int64_t groups, const char* what)
