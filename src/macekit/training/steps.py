@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from macekit.geometry.batch import Batch
+from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.distributed import World
@@ -116,7 +117,9 @@ class Stepper:
         counts = self.world.sum(sums.counts)
         loss = self.losses.total(LossSums(sums.numerators, counts))
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss * self.world.size)  # DistributedDataParallel averages over processes
+        with sweep(geometry=False, weights=True):  # positions have their gradient already, and stay out of this one
+            inputs = self.parameters if self.world.size == 1 else None
+            torch.autograd.backward(loss * self.world.size, inputs=inputs)  # DistributedDataParallel averages
         if self.gradient_clip is None:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)

@@ -97,6 +97,7 @@ struct ContractionTile {
     }
 
     // Adds to the gradients.
+    template <bool by_terms>
     void gradient(int output, const Numbers& grad) const {
         for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
             const Group group = structure.groups[n];
@@ -107,7 +108,7 @@ struct ContractionTile {
                 const V factor = coefficient(c, e);
                 const Numbers v1 = get(x, entry.first), v2 = get(x, entry.second), product = v1 * v2;
                 sum = fma(product, factor, sum);
-                add_to_c(e, weight * product);
+                if constexpr (by_terms) add_to_c(e, weight * product);
                 const Numbers weighted = weight * factor;
                 add_to_x(entry.first, weighted, v2);
                 add_to_x(entry.second, weighted, v1);

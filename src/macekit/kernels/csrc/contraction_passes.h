@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::int64_t kAtomsPerTask = 256;  // fixed, so that sums do not depend on the number of threads
 
-enum class Pass { value, gradient, tangent };
+enum class Pass { value, gradient, gradient_by_atoms, tangent };
 
 // Atoms of one species, one block of channels. The gradient by coefficients goes to its own copy where the species has
 // several tasks.
@@ -20,6 +20,7 @@ struct Task {
 template <class T, Pass pass>
 struct ContractionTask {
     using V = Register<T>;
+    static constexpr bool by_terms = pass == Pass::gradient || pass == Pass::tangent;  // gradient by coefficients
     static constexpr int atoms_at_once = pass == Pass::tangent ? 2 : 4;  // they share coefficients
     using Numbers = Tile<T, atoms_at_once>;
     const ContractionStructure& structure;
@@ -42,7 +43,7 @@ struct ContractionTask {
         gather_coefficients(arguments.coefficients + of_species, c, lanes);
         if (pass == Pass::tangent && arguments.tangent_coefficients)
             gather_coefficients(arguments.tangent_coefficients + of_species, dc, lanes);
-        if (pass != Pass::value) clear(to_c, width);
+        if (by_terms) clear(to_c, width);
         const ContractionTile<T, atoms_at_once> tile{structure, x, dx, c, dc, to_x, to_c};
         Numbers::all(V::all(1)).store(x);
         Numbers::all(V::zero()).store(dx);
@@ -57,7 +58,7 @@ struct ContractionTask {
                     scatter(Numbers::load(to_x + (1 + component) * Numbers::size), arguments.to_a, structure.dim_in,
                             component, n, count, channel, lanes);
         }
-        if (pass != Pass::value)
+        if (by_terms)
             for (int e = 0; e < structure.num_terms; ++e)
                 V::load(to_c + e * V::lanes).store(to_terms + structure.entries[e].term * K + channel, lanes);
     }
@@ -73,8 +74,8 @@ struct ContractionTask {
             for (int i = 0; i < atoms_at_once; ++i)
                 grad.of[i] = i < count ? V::load(at(arguments.grad, structure.dim_out, row, n + i, channel), lanes)
                                        : V::zero();
-            if constexpr (pass == Pass::gradient)
-                tile.gradient(row, grad);
+            if constexpr (pass != Pass::tangent)
+                tile.template gradient<by_terms>(row, grad);
             else
                 scatter(arguments.tangent_coefficients ? tile.template tangent<true>(row, grad)
                                                        : tile.template tangent<false>(row, grad),
@@ -130,7 +131,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
     for (std::int64_t s = 0; s < species.count; ++s) ranges += tasks_of(species, s);
     const Workspace<Task> tasks(ranges * blocks);
     const Workspace<T*> destinations(ranges * blocks);
-    const Workspace<T> copies(pass == Pass::value ? 0 : ranges * row);
+    const Workspace<T> copies(ContractionTask<T, pass>::by_terms ? ranges * row : 0);
     std::int64_t count = 0;
     for (std::int64_t s = 0; s < species.count; ++s)
         for (std::int64_t begin = species.start[s]; begin < species.start[s + 1]; begin += kAtomsPerTask)
@@ -152,7 +153,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
                 work.run(task, Partial{static_cast<int>(left)});
         }
     });
-    if (pass == Pass::value) return;
+    if (!ContractionTask<T, pass>::by_terms) return;
     std::int64_t range = 0;
     for (std::int64_t s = 0; s < species.count; ++s) {
         const std::int64_t several = tasks_of(species, s);
@@ -166,6 +167,15 @@ void contract(const ContractionStructure& structure, const Species& species, con
             });
         range += several;
     }
+}
+
+template <class T>
+void contract_backward(const ContractionStructure& structure, const Species& species,
+                       const ContractionArguments<T>& arguments, int threads) {
+    if (arguments.to_coefficients)
+        contract<T, Pass::gradient>(structure, species, arguments, threads);
+    else
+        contract<T, Pass::gradient_by_atoms>(structure, species, arguments, threads);
 }
 
 }  // namespace
