@@ -32,13 +32,14 @@ ATOMS = {"many": 23, "one": 1, "none": 0, "tasks": 300}
 TANGENTS = [(True, True, True), (True, False, False), (False, True, False), (False, False, True), (True, False, True)]
 CHANNELS = [1, 8, 16, 19, 40]
 
+cpu_arguments = cpu.cpu_arguments
 Maker = Callable[..., tuple[Any, ...]]
 
 
 @pytest.fixture(params=cpu._core.instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(cpu, "INSTRUCTION_SET", request.param)
-    monkeypatch.setattr(cpu, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(cpu_arguments, "INSTRUCTION_SET", request.param)
+    monkeypatch.setattr(cpu_arguments, "WORK_PER_THREAD", 1)
     return str(request.param)
 
 

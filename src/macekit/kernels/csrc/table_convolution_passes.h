@@ -14,6 +14,10 @@
 namespace macekit {
 namespace {
 
+constexpr int kReceiversAtOnce = 4;                    // which share the coefficients of the coupling
+constexpr int kMostReceivers = 2 * kReceiversAtOnce;  // of a group, whose edges stay in the caches for all paths
+constexpr std::int64_t kEdgesOfGroup = 128;
+
 // First row and weights of an edge of length r, whose tangent is `rate`. Beyond the last knot everything is zero, and
 // before the first the radial functions are constant.
 template <class T>
@@ -74,14 +78,25 @@ struct TablePass {
 
     template <bool forward, bool backward, bool tangent, bool geometry, bool weights>
     void run() const {
-        const Workspace<T> splines(edges.count * kSplineNumbers);
-        const Workspace<std::int64_t> first_row(edges.count);
-        for (std::int64_t n = 0; n < edges.count; ++n) {
-            const std::int64_t edge = edges.edge[n];
-            const double rate = tangent && arguments.tangent_lengths ? arguments.tangent_lengths[edge] : 0.0;
-            first_row.data()[n] =
-                make_spline(arguments, arguments.lengths[edge], rate, splines.data() + n * kSplineNumbers);
-        }
+        const std::int64_t harmonics = structure.harmonics();
+        const Workspace<T> splines(edges.count * kSplineNumbers), y(edges.count * harmonics);
+        const Workspace<T> dy(tangent ? edges.count * harmonics : 0);
+        const Workspace<PackedEdge> packed(edges.count);
+        run_workers(grid.workers(), [&](int worker) {
+            const std::int64_t first = part(edges.count, grid.workers(), worker);
+            const std::int64_t end = part(edges.count, grid.workers(), worker + 1);
+            for (std::int64_t n = first; n < end; ++n) {
+                const std::int64_t edge = edges.edge[n];
+                const double rate = tangent && arguments.tangent_lengths ? arguments.tangent_lengths[edge] : 0.0;
+                const std::int64_t row =
+                    make_spline(arguments, arguments.lengths[edge], rate, splines.data() + n * kSplineNumbers);
+                packed.data()[n] = {static_cast<std::int32_t>(edges.sender[n]), static_cast<std::int32_t>(row)};
+                for (std::int64_t c = 0; c < harmonics; ++c) y.data()[n * harmonics + c] = arguments.y[edge * harmonics + c];
+                if (tangent)
+                    for (std::int64_t c = 0; c < harmonics; ++c)
+                        dy.data()[n * harmonics + c] = arguments.tangent_y ? arguments.tangent_y[edge * harmonics + c] : 0;
+            }
+        });
         const std::int64_t copies = backward ? grid.ranges - 1 : 0;
         const Workspace<T> h_copies(copies * h_length), table_copies(weights ? copies * table_length : 0);
         const std::int64_t geometry_length = edges.count * geometry_rows;
@@ -100,7 +115,8 @@ struct TablePass {
                 const std::int64_t channel = b * V::lanes, left = arguments.channels - channel;
                 const auto body = [&](auto valid) {
                     run_block<forward, backward, tangent, geometry, weights>(
-                        owned, channel, valid, memory, splines.data(), first_row.data(), to_h, to_table, sums);
+                        owned, channel, valid, memory, {packed.data(), splines.data(), y.data(), dy.data()}, to_h,
+                        to_table, sums);
                 };
                 if (left >= V::lanes)
                     body(Full());
@@ -115,29 +131,33 @@ struct TablePass {
         if (geometry) collect(to_geometry.data());
     }
 
+    // What all blocks see of the edges.
+    struct Numbers {
+        const PackedEdge* edges;
+        const T *splines, *y, *dy;
+    };
+
     // Packed numbers of one block, of one worker.
     struct Memory {
-        Workspace<T> table, d_table, h, dh, dy, to_h, to_table, products, sums;
+        Workspace<T> table, d_table, h, dh, to_h, to_table, products, sums;
         Memory(const TablePass& pass, bool backward, bool tangent, bool geometry, bool weights)
             : table(pass.packed_table()),
               d_table(tangent && pass.arguments.tangent_table ? pass.packed_table() : 0),
               h(pass.packed_h()),
               dh(!tangent ? 0 : pass.arguments.tangent_h ? pass.packed_h() : pass.structure.dim_in * V::lanes),
-              dy(tangent && !pass.arguments.tangent_y ? pass.structure.harmonics() : 0),
               to_h(backward ? pass.packed_h() : 0),
               to_table(weights ? pass.packed_table() : 0),
-              products(pass.structure.num_products * V::lanes),
+              products(kMostReceivers * pass.structure.num_products * V::lanes),
               sums(geometry ? kEdgesAtOnce * pass.geometry_rows * V::lanes : 0) {
             if (tangent && !pass.arguments.tangent_h) dh.clear(pass.structure.dim_in * V::lanes);
-            if (tangent && !pass.arguments.tangent_y) dy.clear(pass.structure.harmonics());
         }
     };
     std::int64_t packed_table() const { return arguments.rows * structure.num_paths * V::lanes; }
     std::int64_t packed_h() const { return edges.atoms * structure.dim_in * V::lanes; }
 
     template <bool forward, bool backward, bool tangent, bool geometry, bool weights, class Lanes>
-    void run_block(const Share& owned, std::int64_t channel, Lanes valid, const Memory& memory, const T* splines,
-                   const std::int64_t* first_row, T* to_h, T* to_table, T* sums) const {
+    void run_block(const Share& owned, std::int64_t channel, Lanes valid, const Memory& memory,
+                   const Numbers& numbers, T* to_h, T* to_table, T* sums) const {
         const std::int64_t K = arguments.channels, rows = arguments.rows;
         const int paths = structure.num_paths, inputs = structure.dim_in;
         pack(arguments.table + channel, rows, paths, true, K, memory.table.data(), valid);
@@ -149,65 +169,101 @@ struct TablePass {
         }
         if (tangent && arguments.tangent_h)
             pack(arguments.tangent_h + channel, edges.atoms, inputs, false, K, memory.dh.data(), valid);
-        const TableBlock<T> block{structure,
-                                  edges,
-                                  arguments,
-                                  first_row,
-                                  splines,
-                                  memory.table.data(),
-                                  d_table,
-                                  memory.h.data(),
-                                  memory.dh.data(),
-                                  tangent && arguments.tangent_h ? inputs * V::lanes : 0,
-                                  arguments.tangent_y ? arguments.tangent_y : memory.dy.data(),
-                                  arguments.tangent_y ? structure.harmonics() : 0};
+        const TableBlock<T> block{structure,   arguments,           numbers.edges,
+                                  numbers.splines, numbers.y,       numbers.dy,
+                                  memory.table.data(), d_table,     memory.h.data(),
+                                  memory.dh.data(), tangent && arguments.tangent_h ? 1 : 0};
         if constexpr (forward) send<tangent>(block, owned, channel, valid, memory.products.data());
         if constexpr (backward) {
             memory.to_h.clear(packed_h());
             if (weights) memory.to_table.clear(packed_table());
-            for (std::int64_t i = owned.first_atom; i < owned.end_atom; ++i)
-                pull_atom<tangent, geometry, weights>(block, i, channel, valid, memory, sums);
+            pull_block<tangent, geometry, weights>(block, owned, channel, valid, memory, sums);
             unpack(memory.to_h.data(), edges.atoms, inputs, false, K, to_h + channel, valid);
             if (weights) unpack(memory.to_table.data(), rows, paths, true, K, to_table + channel, valid);
         }
     }
 
-    // Messages to all receivers, path by path.
+    // Calls function(begin, end) for groups of receivers.
+    template <class Function>
+    MACEKIT_INLINE void in_groups(const Share& owned, std::int64_t most_edges, const Function& function) const {
+        for (std::int64_t begin = owned.first_atom, end; begin < owned.end_atom; begin = end) {
+            end = begin + 1;
+            while (end < owned.end_atom && end - begin < kMostReceivers &&
+                   edges.start[end + 1] - edges.start[begin] <= most_edges)
+                ++end;
+            function(begin, end);
+        }
+    }
+    // Calls function(i, Number<n>) for all receivers i ... i + n - 1 of a group.
+    template <class Function>
+    static MACEKIT_INLINE void several(std::int64_t begin, std::int64_t end, const Function& function) {
+        for (; begin + kReceiversAtOnce <= end; begin += kReceiversAtOnce) function(begin, Number<kReceiversAtOnce>());
+        for (; begin < end; ++begin) function(begin, Number<1>());
+    }
+
+    // Messages to all receivers.
     template <bool tangent, class Lanes>
     void send(const TableBlock<T>& block, const Share& owned, std::int64_t channel, Lanes valid, T* products) const {
         const std::int64_t row = structure.dim_out * arguments.channels;
-        for (int p = 0; p < structure.num_paths; ++p)
-            with_components(structure.paths[p].degree, [&](auto components) {
-                constexpr int D = decltype(components)::value;
-                for (std::int64_t i = owned.first_atom; i < owned.end_atom; ++i) {
-                    block.template sum_edges<D, tangent>(structure.paths[p], edges.start[i], edges.start[i + 1],
-                                                         products);
-                    block.couple(p, products, arguments.out + i * row + channel, valid);
-                }
-            });
+        in_groups(owned, kEdgesOfGroup, [&](std::int64_t begin, std::int64_t end) {
+            for (int p = 0; p < structure.num_paths; ++p)
+                with_components(structure.paths[p].degree, [&](auto components) {
+                    constexpr int D = decltype(components)::value;
+                    const Path& path = structure.paths[p];
+                    const std::int64_t stride = path.inputs * D * V::lanes;
+                    several(begin, end, [&](std::int64_t i, auto receivers) {
+                        constexpr int count = decltype(receivers)::value;
+                        for (int n = 0; n < count; ++n)
+                            block.template sum_edges<D, tangent>(path, edges.start[i + n], edges.start[i + n + 1],
+                                                                 products + n * stride);
+                        block.template couple<count>(p, products, stride, arguments.out + i * row + channel, valid);
+                    });
+                });
+        });
     }
 
-    // Gradients of the edges of one receiver.
+    // Gradients of all edges. Where they are by the geometry, few edges at once: their sums over lanes take memory.
     template <bool tangent, bool geometry, bool weights, class Lanes>
-    void pull_atom(const TableBlock<T>& block, std::int64_t i, std::int64_t channel, Lanes valid, const Memory& memory,
-                   T* sums) const {
-        if (edges.start[i] == edges.start[i + 1]) return;
-        block.pull(arguments.grad + i * structure.dim_out * arguments.channels + channel, memory.products.data(),
-                   valid);
-        for (std::int64_t begin = edges.start[i]; begin < edges.start[i + 1]; begin += kEdgesAtOnce) {
-            const std::int64_t end = smaller(begin + kEdgesAtOnce, edges.start[i + 1]);
-            block.template pull_edges<tangent, geometry, weights>(begin, end, memory.products.data(),
-                                                                  memory.to_h.data(), memory.to_table.data(),
-                                                                  memory.sums.data());
-            if constexpr (geometry) {
-                const std::int64_t rows = (end - begin) * geometry_rows, whole = rows / V::lanes * V::lanes;
-                T* totals = sums + begin * geometry_rows;
-                for (std::int64_t row = 0; row < whole; row += V::lanes)
-                    add_sums_of_rows(memory.sums.data() + row * V::lanes, totals + row);
-                for (std::int64_t row = whole; row < rows; ++row)
-                    totals[row] += V::load(memory.sums.data() + row * V::lanes).sum();
-            }
-        }
+    void pull_block(const TableBlock<T>& block, const Share& owned, std::int64_t channel, Lanes valid,
+                    const Memory& memory, T* sums) const {
+        const std::int64_t row = structure.dim_out * arguments.channels, stride = structure.num_products * V::lanes;
+        T* products = memory.products.data();
+        in_groups(owned, kEdgesOfGroup, [&](std::int64_t begin, std::int64_t end) {
+            several(begin, end, [&](std::int64_t i, auto receivers) {
+                block.template pull<decltype(receivers)::value>(arguments.grad + i * row + channel,
+                                                                products + (i - begin) * stride, stride, valid);
+            });
+            if constexpr (geometry)
+                for (std::int64_t i = begin; i < end; ++i)
+                    for (std::int64_t n = edges.start[i]; n < edges.start[i + 1]; n += kEdgesAtOnce)
+                        pull_geometry<tangent, weights>(block, n, smaller(n + kEdgesAtOnce, edges.start[i + 1]),
+                                                        products + (i - begin) * stride, memory, sums);
+            else
+                for (int p = 0; p < structure.num_paths; ++p)
+                    with_components(structure.paths[p].degree, [&](auto components) {
+                        for (std::int64_t i = begin; i < end; ++i)
+                            block.template pull_edges<decltype(components)::value, tangent, false, weights>(
+                                structure.paths[p], edges.start[i], edges.start[i + 1],
+                                products + (i - begin) * stride, memory.to_h.data(), memory.to_table.data(), nullptr);
+                    });
+        });
+    }
+
+    template <bool tangent, bool weights>
+    void pull_geometry(const TableBlock<T>& block, std::int64_t begin, std::int64_t end, const T* products,
+                       const Memory& memory, T* sums) const {
+        const std::int64_t rows = (end - begin) * geometry_rows, whole = rows / V::lanes * V::lanes;
+        memory.sums.clear(rows * V::lanes);
+        for (int p = 0; p < structure.num_paths; ++p)
+            with_components(structure.paths[p].degree, [&](auto components) {
+                block.template pull_edges<decltype(components)::value, tangent, true, weights>(
+                    structure.paths[p], begin, end, products, memory.to_h.data(), memory.to_table.data(),
+                    memory.sums.data());
+            });
+        T* totals = sums + begin * geometry_rows;
+        for (std::int64_t n = 0; n < whole; n += V::lanes)
+            add_sums_of_rows(memory.sums.data() + n * V::lanes, totals + n);
+        for (std::int64_t n = whole; n < rows; ++n) totals[n] += V::load(memory.sums.data() + n * V::lanes).sum();
     }
 
     // Gradients by the geometry out of those of every share of channels, in the caller's order of edges.
