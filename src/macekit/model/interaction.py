@@ -128,8 +128,12 @@ class Interaction(nn.Module):
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
         """Map features [N, D_in, K] to the atomic basis [N, (max_ell+1)², K]."""
         up = self._up(h)  # [N, D_in, K]
-        basis: Tensor = self.normalisation(self.linear.whole(self._messages(up, edges)), edges)  # [N, (max_ell+1)², K]
-        return basis if self.mix is None else self.mix.whole(basis, attributes)
+        messages = self._messages(up, edges)  # [N, D_out, K]
+        if isinstance(self.normalisation, AverageNumber):  # a number: the matrices are divided instead
+            basis: Tensor = self.linear.whole(messages, self.normalisation.value)  # [N, (max_ell+1)², K]
+        else:
+            basis = self.normalisation(self.linear.whole(messages), edges)
+        return basis if self.mix is None else self.mix.of_atoms(basis, attributes)
 
     def _up(self, h: Tensor) -> Tensor:
         if self.degrees_up == self.degrees_in:

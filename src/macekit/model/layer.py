@@ -49,7 +49,7 @@ class Layer(nn.Module):
         if self.residual is None:
             return updated
         if self.shared == list(self.degrees_in[: len(self.shared)]):
-            carried: Tensor = self.residual.whole(h, attributes)
+            carried: Tensor = self.residual.of_atoms(h, attributes)
         else:
             blocks = dict(zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True))
             carried = self.residual([blocks[l] for l in self.shared], attributes)

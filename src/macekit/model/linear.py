@@ -75,17 +75,25 @@ class DegreeLinear(nn.Module):
         """Map blocks [N, 2l+1, C_l] of all degrees to [N, D, K]."""
         return torch.cat([block @ self._scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
 
-    def whole(self, x: Tensor) -> Tensor:
-        """Map features [N, ...], for every atom the blocks [2l+1, C_l] of all degrees one after another, to [N, D, K]."""
+    def whole(self, x: Tensor, divisor: float = 1.0) -> Tensor:
+        """Map features [N, ...], for every atom the blocks [2l+1, C_l] of all degrees one after another, to [N, D, K].
+
+        Args:
+            x: The features.
+            divisor: By which the result is divided.
+        """
+        matrices = [self._scaled_weight(l, divisor) for l in self.degrees]
+        return per_degree(x, matrices, self._layout(tuple(x.shape[1:])))
+
+    def _layout(self, shape_in: tuple[int, ...]) -> Layout:
         spans, first_in, first_out = [], 0, 0
-        matrices = [self._scaled_weight(l) for l in self.degrees]
-        for l, matrix in zip(self.degrees, matrices, strict=True):
-            fan_in, fan_out = matrix.shape
+        for l in self.degrees:
+            fan_in, fan_out = self.weights[str(l)].shape
             spans.append(Span(first_in, fan_in, first_out, fan_out, 2 * l + 1))
             first_in += (2 * l + 1) * fan_in
             first_out += (2 * l + 1) * fan_out
         shape_out = (sum(span.components for span in spans), spans[0].fan_out)
-        return per_degree(x, matrices, Layout(tuple(spans), tuple(x.shape[1:]), shape_out))
+        return Layout(tuple(spans), shape_in, shape_out)
 
     def add_lora(self, rank: int, generator: Generator) -> None:
         """Add a low-rank update W + A B (arXiv 2106.09685), with B = 0 so that nothing changes yet."""
@@ -97,11 +105,11 @@ class DegreeLinear(nn.Module):
             update[f"up_{l}"] = nn.Parameter(torch.zeros(width, weight.shape[1]))
         self.lora = nn.ParameterDict(update)
 
-    def _scaled_weight(self, l: int) -> Tensor:
+    def _scaled_weight(self, l: int, divisor: float = 1.0) -> Tensor:
         weight: Tensor = self.weights[str(l)]
         if self.lora is not None:
             weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]
-        return weight / math.sqrt(weight.shape[0])
+        return weight / (math.sqrt(weight.shape[0]) * divisor)
 
 
 class PlainResidual(DegreeLinear):
@@ -121,9 +129,10 @@ class PlainResidual(DegreeLinear):
         """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
         return super().forward(blocks)
 
-    def whole(self, x: Tensor, attributes: NodeAttributes | None = None) -> Tensor:
+    def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
-        return super().whole(x)
+        return self.whole(x)
+
 
 
 class AttributeLinear(nn.Module):
@@ -147,9 +156,9 @@ class AttributeLinear(nn.Module):
 
     def forward(self, blocks: Sequence[Tensor], attributes: NodeAttributes) -> Tensor:
         """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
-        return self.whole(torch.cat(list(blocks), dim=1), attributes)
+        return self.of_atoms(torch.cat(list(blocks), dim=1), attributes)
 
-    def whole(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
+    def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
         matrices = []
         for l in self.degrees:

@@ -31,11 +31,13 @@ class Span(NamedTuple):
     components: int
     """2l + 1."""
 
-    def blocks(self, x: Tensor, *, of_output: bool = False) -> list[Tensor]:
-        """The components of the degree as matrices [N, fan] that share the memory of x [N, ...]."""
-        first, fan = (self.first_out, self.fan_out) if of_output else (self.first_in, self.fan_in)
-        rows = x.view(x.shape[0], -1)
-        return [rows[:, first + m * fan : first + (m + 1) * fan] for m in range(self.components)]
+    def of_input(self, x: Tensor) -> Tensor:
+        """The degree in contiguous features x [N, ...], a view [2l+1, N, fan_in]."""
+        return _components(x, self.first_in, self.fan_in, self.components)
+
+    def of_output(self, y: Tensor) -> Tensor:
+        """The degree in a contiguous result y [N, ...], a view [2l+1, N, fan_out]."""
+        return _components(y, self.first_out, self.fan_out, self.components)
 
 
 class Layout(NamedTuple):
@@ -82,8 +84,8 @@ class _Apply(torch.autograd.Function):
         ctx.layout = layout
         y = layout.empty(x, layout.shape_out, covered=sum(s.components * s.fan_out for s in layout.spans))
         for span, matrix in zip(layout.spans, matrices, strict=True):
-            for source, target in zip(span.blocks(x), span.blocks(y, of_output=True), strict=True):
-                torch.mm(source, matrix, out=target)
+            each = matrix.expand(span.components, *matrix.shape)
+            torch.bmm(span.of_input(x), each, out=span.of_output(y))
         return y
 
     @staticmethod
@@ -103,8 +105,8 @@ class _ApplyTransposed(torch.autograd.Function):
         ctx.layout = layout
         x = layout.empty(y, layout.shape_in, covered=sum(s.components * s.fan_in for s in layout.spans))
         for span, matrix in zip(layout.spans, matrices, strict=True):
-            for source, target in zip(span.blocks(y, of_output=True), span.blocks(x), strict=True):
-                torch.mm(source, matrix.T, out=target)
+            each = matrix.T.expand(span.components, *matrix.T.shape)
+            torch.bmm(span.of_output(y), each, out=span.of_input(x))
         return x
 
     @staticmethod
@@ -122,18 +124,21 @@ class _Outer(torch.autograd.Function):
         x, y = x.contiguous(), y.contiguous()
         ctx.save_for_backward(x, y)
         ctx.layout = layout
-        matrices = []
-        for span in layout.spans:
-            matrix = x.new_empty(span.fan_in, span.fan_out)
-            for m, (left, right) in enumerate(zip(span.blocks(x), span.blocks(y, of_output=True), strict=True)):
-                torch.addmm(matrix, left.T, right, beta=0.0 if m == 0 else 1.0, out=matrix)
-            matrices.append(matrix)
-        return tuple(matrices)
+        return tuple(
+            span.of_input(x).transpose(0, 1).reshape(-1, span.fan_in).T
+            @ span.of_output(y).transpose(0, 1).reshape(-1, span.fan_out)
+            for span in layout.spans
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         return _ApplyTransposed.apply(y, ctx.layout, *grads), _Apply.apply(x, ctx.layout, *grads), None  # type: ignore[no-untyped-call]
+
+
+def _components(x: Tensor, first: int, fan: int, count: int) -> Tensor:
+    width = x.numel() // max(x.shape[0], 1)
+    return x.as_strided((count, x.shape[0], fan), (fan, width, 1), x.storage_offset() + first)
 
 
 def _to_matrices(wanted: Sequence[bool], x: Tensor, y: Tensor, layout: Layout) -> tuple[Tensor | None, ...]:
