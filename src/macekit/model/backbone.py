@@ -13,10 +13,10 @@ from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
 from macekit.kernels.splines import prefilter_tensor
 from macekit.model.basis import polynomial_envelope
-from macekit.model.interaction import Edges
+from macekit.model.interaction import Edges, Interaction
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
-from macekit.model.linear import DegreeLinear, NodeAttributes, node_attributes
+from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, node_attributes
 from macekit.model.product import ProductBasis
 from macekit.model.radial import DistanceTransform, RadialBasis
 from macekit.model.radial_table import Knots
@@ -62,6 +62,7 @@ class Backbone(nn.Module):
         self.embedding = nn.Parameter(
             torch.randn(num_node_features, self.channels, generator=generator, dtype=torch.float64)
         )
+        self.normalisation = config.node_normalisation or num_node_features
         last = (0, 1) if has_vector_output else (0,)
         radial_widths = [config.num_bessel + facts.num_edge_features, *config.radial_mlp]
         self.layers, self.tuners = nn.ModuleList(), nn.ModuleList()
@@ -96,10 +97,11 @@ class Backbone(nn.Module):
             self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
-        if config.tuner == "lora":
-            for module in self.layers.modules():
-                if isinstance(module, DegreeLinear):
-                    module.add_lora(config.lora_rank, tuner_generator)
+        for module in self.layers.modules():
+            if isinstance(module, AttributeLinear):
+                module.normalisation = self.normalisation
+            if isinstance(module, DegreeLinear) and config.tuner == "lora":
+                module.add_lora(config.lora_rank, tuner_generator)
 
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees of the features that a layer puts out."""
@@ -135,7 +137,7 @@ class Backbone(nn.Module):
 
     def _embed(self, attributes: NodeAttributes) -> Tensor:
         """Initial scalar features [N, 1, K]."""
-        table = attributes.per_class(self.embedding) / math.sqrt(self.embedding.shape[0])  # [S, K]
+        table = attributes.per_class(self.embedding) / math.sqrt(self.normalisation)  # [S, K]
         return table.index_select(0, attributes.classes)[:, None]
 
     def _edges(self, graph: Graph, dtype: torch.dtype) -> Edges:
@@ -154,30 +156,32 @@ class Backbone(nn.Module):
         radial = self.basis(lengths, sender, receiver)  # [E, B]
         return radial * envelope if self.envelopes_basis else radial, envelope if self.envelopes_messages else None
 
-    @property
-    def depends_on_distance_alone(self) -> bool:
-        """Whether the radial functions are the same for all pairs of elements, so that a table can hold them."""
-        return self.num_edge_features == 0 and type(self.basis.transform) is DistanceTransform
-
     def _knots(self, graph: Graph, dtype: torch.dtype) -> Knots | None:
         """Where the radial functions are evaluated, if there is a table."""
-        if self.num_knots == 0 or not self.depends_on_distance_alone:
+        if self.num_knots == 0 or not self.tabulated():
             return None
         return self.knots_at(self.num_knots, dtype, graph.positions.device)
 
     def knots_at(self, count: int, dtype: torch.dtype, device: torch.device) -> Knots:
         """Evenly spaced knots between 0 and the cutoff."""
+        lengths = torch.linspace(0.0, self.cutoff, count, dtype=torch.float64, device=device)
+        basis, envelope = self.radial_inputs(lengths, dtype)
+        return Knots(basis, envelope, prefilter_tensor(count, dtype, device), 0.0, self.cutoff / (count - 1))
+
+    def radial_inputs(self, lengths: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """What the radial MLPs see of some distances, and the envelope of what they give; without gradient."""
         with torch.no_grad():
-            lengths = torch.linspace(0.0, self.cutoff, count, dtype=torch.float64, device=device)
             none = torch.zeros_like(lengths, dtype=torch.int64)
             basis, envelope = self._radial(lengths.clamp(min=SHORTEST_EDGE), none, none)
-        return Knots(
-            basis.to(dtype),
-            None if envelope is None else envelope.to(dtype),
-            prefilter_tensor(count, dtype, device),
-            0.0,
-            self.cutoff / (count - 1),
-        )
+        return basis.to(dtype), None if envelope is None else envelope.to(dtype)
+
+    def tabulated(self) -> list[RadialMLP]:
+        """The radial MLPs that a table can stand for; empty where one of the layers needs them for every edge."""
+        found = [layer.interaction for layer in self.layers if isinstance(layer, Layer)]
+        is_alone = self.num_edge_features == 0 and type(self.basis.transform) is DistanceTransform
+        if not is_alone or not all(isinstance(interaction, Interaction) for interaction in found):
+            return []
+        return [interaction.radial for interaction in found if isinstance(interaction, Interaction)]
 
 
 def _edge_irreps(config: ModelConfig, is_first: bool) -> tuple[int | None, tuple[int, ...] | None]:

@@ -145,11 +145,13 @@ class AttributeLinear(nn.Module):
         num_features: F, number of node features.
         channels: K, number of input and output channels.
         generator: Source of the initial weights.
+
+    `normalisation` is F, or that of the model that this one has some of the elements of.
     """
 
     def __init__(self, degrees: Sequence[int], num_features: int, channels: int, generator: Generator) -> None:
         super().__init__()
-        self.degrees = tuple(degrees)
+        self.degrees, self.normalisation = tuple(degrees), num_features
         self.weights = nn.ParameterDict(
             {str(l): _normal((num_features, channels, channels), generator) for l in self.degrees}
         )
@@ -160,12 +162,14 @@ class AttributeLinear(nn.Module):
 
     def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
-        matrices = []
-        for l in self.degrees:
-            weight: Tensor = self.weights[str(l)]
-            matrices.append(attributes.per_class(weight) / math.sqrt(weight.shape[0] * weight.shape[1]))  # [S, K, K]
+        matrices = [self.matrices(l, attributes) for l in self.degrees]
         rows = tuple(2 * l + 1 for l in self.degrees)
         return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows))
+
+    def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
+        """The matrix of every class for one degree, [S, K, K]."""
+        weight: Tensor = self.weights[str(l)]
+        return attributes.per_class(weight) / math.sqrt(self.normalisation * weight.shape[1])
 
 
 def split_degrees(x: Tensor, degrees: Sequence[int]) -> list[Tensor]:
