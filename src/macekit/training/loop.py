@@ -24,6 +24,7 @@ from macekit.training.nonfinite import non_finite_error
 from macekit.training.optimizers import build_optimizer, build_scheduler
 from macekit.training.progress import EpochProgress
 from macekit.training.random_state import private_random_state, random_states, restore_random_state
+from macekit.training.radial import RadialFunctions
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.signals import StopRequests
@@ -92,8 +93,10 @@ class Fit:
         self.metrics = [metric for metric in self.metrics if metric.output in self.losses.outputs]
         optimizer = build_optimizer(config.optimizer, model)
         self.stepper = Stepper(model, self.losses, optimizer, world, ema=config.ema, gradient_clip=config.gradient_clip)
+        edges = train_set.num_edges()
+        self.radial = RadialFunctions(config.radial, config.batch_edges or float(edges.mean()) * config.batch_size)
         self.sampler = EpochSampler(
-            train_set.num_edges(),
+            edges,
             batch_size=config.batch_size if config.batch_edges is None else None,
             batch_edges=config.batch_edges,
             seed=seed,
@@ -200,6 +203,7 @@ class Fit:
             rate = float(stepper.optimizer.param_groups[0]["lr"])
             self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
             self.sampler.set_epoch(self.epoch)
+            self.radial.choose((stepper.model, stepper.deployed), self.log)
         stepper.model.train()
         with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
             for indices in self.sampler:

@@ -149,7 +149,12 @@ class Stepper:
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         average = None if self.average is None else self.average.state_dict()
-        return {"model": self.model.state_dict(), "ema": average, "optimizer": self.optimizer.state_dict()}
+        return {
+            "model": self.model.state_dict(),
+            "ema": average,
+            "optimizer": self.optimizer.state_dict(),
+            "radial_knots": self.model.backbone.num_knots,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
@@ -157,6 +162,7 @@ class Stepper:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["ema"])
+        self.model.backbone.num_knots = self.deployed.backbone.num_knots = state.get("radial_knots", 0)
 
 
 def _warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
