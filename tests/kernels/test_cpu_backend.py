@@ -232,6 +232,6 @@ def test_shapes_and_precisions_are_checked(edges_of: Maker) -> None:
 
 def test_structures_beyond_the_tables_are_refused(edges_of: Maker, atoms_of: Maker) -> None:
     with pytest.raises(UsageError, match="degrees up to 4"):
-        cpu._convolution_table("0|5")
+        cpu_arguments.convolution_table("0|5")
     with pytest.raises(UsageError, match="correlations up to 4"):
         cpu._contraction_table("0|0|5")

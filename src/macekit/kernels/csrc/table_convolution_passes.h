@@ -295,10 +295,10 @@ void table_convolution_backward(const ConvolutionStructure<T>& structure, const 
     const TablePass<T> pass{structure, edges, arguments, threads};
     if (arguments.to_y && arguments.to_table)
         pass.template run<false, true, false, true, true>();
-    else if (arguments.to_y)
-        pass.template run<false, true, false, true, false>();
-    else
+    else if (arguments.to_table)
         pass.template run<false, true, false, false, true>();
+    else  // without edges there is no address of to_y
+        pass.template run<false, true, false, true, false>();
 }
 
 template <class T>
