@@ -14,6 +14,12 @@ namespace macekit {
     template <>                                              \
     ConvolutionKernels<double> convolution_kernels<double>();\
     template <class T>                                       \
+    TableKernels<T> table_kernels();                         \
+    template <>                                              \
+    TableKernels<float> table_kernels<float>();              \
+    template <>                                              \
+    TableKernels<double> table_kernels<double>();            \
+    template <class T>                                       \
     ContractionKernels<T> contraction_kernels();             \
     template <>                                              \
     ContractionKernels<float> contraction_kernels<float>();  \
@@ -61,6 +67,16 @@ ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set
 }
 
 template <class T>
+TableKernels<T> table_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::table_kernels<T>();
+    if (name == "avx2") return avx2::table_kernels<T>();
+#endif
+    return baseline::table_kernels<T>();
+}
+
+template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set) {
     const std::string& name = checked(instruction_set);
 #if defined(MACEKIT_X86)
@@ -72,6 +88,8 @@ ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set
 
 template ConvolutionKernels<float> convolution_kernels_for(const std::string&);
 template ConvolutionKernels<double> convolution_kernels_for(const std::string&);
+template TableKernels<float> table_kernels_for(const std::string&);
+template TableKernels<double> table_kernels_for(const std::string&);
 template ContractionKernels<float> contraction_kernels_for(const std::string&);
 template ContractionKernels<double> contraction_kernels_for(const std::string&);
 
