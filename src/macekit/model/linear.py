@@ -74,7 +74,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Map blocks [N, 2l+1, C_l] of all degrees to [N, D, K]."""
-        return torch.cat([block @ self._scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
+        return torch.cat([block @ self.scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
 
     def add_lora(self, rank: int, generator: Generator) -> None:
         """Add a low-rank update W + A B (arXiv 2106.09685), with B = 0 so that nothing changes yet."""
@@ -86,7 +86,8 @@ class DegreeLinear(nn.Module):
             update[f"up_{l}"] = nn.Parameter(torch.zeros(width, weight.shape[1]))
         self.lora = nn.ParameterDict(update)
 
-    def _scaled_weight(self, l: int) -> Tensor:
+    def scaled_weight(self, l: int) -> Tensor:
+        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in."""
         weight: Tensor = self.weights[str(l)]
         if self.lora is not None:
             weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]

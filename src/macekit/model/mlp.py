@@ -30,9 +30,11 @@ class RadialMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [E, inputs] to [E, outputs]."""
-        last = len(self.weights) - 1
-        for layer, weight in enumerate(self.weights):
-            x = x @ (weight / math.sqrt(weight.shape[0]))
-            if layer < last:
-                x = torch.nn.functional.silu(x) * SILU_NORM
+        last: Tensor = self.weights[-1]
+        return self.hidden(x) @ (last / math.sqrt(last.shape[0]))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Map [E, inputs] to the units of the last hidden layer."""
+        for weight in list(self.weights)[:-1]:
+            x = torch.nn.functional.silu(x @ (weight / math.sqrt(weight.shape[0]))) * SILU_NORM
         return x

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "engine.h"
 
 namespace macekit {
 
@@ -16,5 +17,7 @@ template <class T>
 ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set);
 template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
+template <class T>
+EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "engine_module.h"
 #include "instruction_sets.h"
 #include "tables.h"
 
@@ -103,4 +104,5 @@ NB_MODULE(_core, module) {
     module.def("instruction_sets", &instruction_sets);
     module.def("edge_convolution", &edge_convolution);
     module.def("symmetric_contraction", &symmetric_contraction);
+    bind_engine(module);
 }
