@@ -14,6 +14,7 @@ from macekit.data.structure import Structure
 from macekit.data.validation import validate_structure
 from macekit.errors import UsageError
 from macekit.geometry.neighbours import graph_from_structure
+from macekit.outputs.compiled import Evaluator
 from macekit.outputs.derivatives import evaluate
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class MaceCalculator(Calculator):
     def __init__(self, model: Mace) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model.eval().requires_grad_(False)
+        self._evaluator = Evaluator(model, is_frozen=True)
         facts = model.facts
         self._energy = facts.targets.energy
         vector = None if model.config.compute_forces else facts.targets.y_node_vector
@@ -116,7 +118,7 @@ class MaceCalculator(Calculator):
             self.model.device
         )
         has_energy = self._energy is not None
-        outputs = evaluate(self.model, graph, forces=has_energy, stress=stress and has_energy)
+        outputs = self._evaluator(graph, forces=has_energy, stress=stress and has_energy)
         results = self._head_results(outputs)
         if self._direct_vector is not None:
             direct = evaluate(self.model, graph, forces=False, stress=False) if has_energy else outputs

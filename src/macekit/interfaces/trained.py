@@ -17,6 +17,7 @@ from macekit.data.validation import validate_structure
 from macekit.errors import ModelFileError, UsageError
 from macekit.interop.native import load_native, read_config, save_native
 from macekit.interop.physicsml.directory import is_physicsml
+from macekit.outputs.compiled import CompiledModel, Evaluator
 from macekit.outputs.predictions import STD, Predictions, predict
 from macekit.training.distributed import choose_device
 
@@ -48,6 +49,7 @@ class TrainedModel:
     def __init__(self, module: Mace, provenance: Mapping[str, Any] | None = None) -> None:
         self.module = module.eval()
         self.provenance = dict(provenance or {})
+        self._evaluator = Evaluator(self.module)
 
     def __repr__(self) -> str:
         """Name, elements, cutoff and targets."""
@@ -97,7 +99,7 @@ class TrainedModel:
         Raises:
             DataError: If a structure cannot be used, or holds an element the model does not know.
         """
-        found = predict(self.module, self._structures(structures))
+        found = predict(self.module, self._structures(structures), evaluator=self._evaluator)
         return {name: values for name, values in found.items() if not name.endswith(STD)}
 
     def predict_with_std(
@@ -117,7 +119,7 @@ class TrainedModel:
                 f"this model ({self.config.name}) has no standard deviations; a mean_var_mace_model has them",
                 "train with model.name=mean_var_mace_model, or use predict",
             )
-        found = predict(self.module, self._structures(structures))
+        found = predict(self.module, self._structures(structures), evaluator=self._evaluator)
         mean = {name: values for name, values in found.items() if not name.endswith(STD)}
         return mean, {name.removesuffix(STD): values for name, values in found.items() if name.endswith(STD)}
 
@@ -162,6 +164,18 @@ class TrainedModel:
         chosen = self.module.device if device is None else _device(device)
         precision = self.module.dtype if dtype is None else _precision(dtype)
         return MaceCalculator(copy.deepcopy(self.module).to(device=chosen, dtype=precision))
+
+    def compile(self, dtype: Precision | None = None) -> CompiledModel:
+        """The model folded for the inference engine, which `predict` and the ASE calculator use by themselves.
+
+        Args:
+            dtype: Precision of the engine; None: that of the model.
+
+        Raises:
+            BackendUnavailable: If the engine is not there, or does not have a feature of this model.
+            UsageError: If the precision is unknown.
+        """
+        return CompiledModel(self.module, None if dtype is None else _precision(dtype))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory with config.json and model.safetensors.

@@ -39,6 +39,10 @@ from macekit.model.tuners import SSF, NoTuner
 from macekit.outputs.radial_folding import RadialTables, tabulate
 
 
+MOST_ELEMENTS = 6
+"""For which the first layer can go by moments; their matrices are for every pair of elements."""
+
+
 class NotFoldable(Exception):
     """The engine cannot compute this model; the message names the feature."""
 
@@ -122,7 +126,7 @@ def fold(model: Mace, elements: Sequence[int], dtype: torch.dtype) -> FoldedMode
             layers.append(folded)
             per_layer.append(features)
         readout = _fold_readout(model, per_layer, index)
-        moments = _fold_moments(model, layers[0], tables, index)
+        moments = _fold_moments(model, layers[0], tables, index) if len(index) <= MOST_ELEMENTS else None
     if readout.hidden + len(readout.scale) > MOST_COLUMNS:
         raise NotFoldable(f"a read-out of more than {MOST_COLUMNS} units")
     return FoldedModel(

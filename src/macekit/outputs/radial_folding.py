@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from macekit.errors import UsageError
+from macekit.errors import BackendUnavailable
 from macekit.kernels.engine import NOTHING, PIECE_DEGREE, FloatArray, engine_paths
 from macekit.model.basis import polynomial_envelope
 from macekit.model.interaction import Interaction, NeighbourDensity
@@ -42,7 +42,7 @@ class RadialTables(NamedTuple):
     """Last hidden units of the first layer's network under the envelope, [pairs, G + 1, n + 1, H]."""
 
 
-class TooSharp(UsageError):
+class TooSharp(BackendUnavailable):
     """No number of knots is enough for a radial function."""
 
 
