@@ -30,7 +30,7 @@ FirstLayer = Literal["cheaper", "moments", "messages"]
 
 HIGHEST_ELL, HIGHEST_INPUT, MOST_COLUMNS = 4, 3, 1024
 """Highest degree of harmonics and of sent features; largest number of hidden units and outputs of the read-out."""
-PIECE_DEGREE = {torch.float32: 3, torch.float64: 7}
+PIECE_DEGREE = {torch.float32: 4, torch.float64: 7}
 """Degree n of the polynomials that replace radial functions between knots."""
 ACTIVATIONS = ("silu", "tanh", "abs", "none")
 FIRST_LAYERS: tuple[FirstLayer, ...] = ("cheaper", "moments", "messages")
@@ -232,7 +232,7 @@ class NativeEngine:
             edge_shifts: Float64 [E, 3].
             cell: Float64 [G, 3, 3].
             first_layer: How the first layer is computed.
-            seconds: Float64 [16], to which the time of every stage is added; empty: it is not measured.
+            seconds: Float64 [16], to which the first thread's processor time of every stage is added; empty: none.
 
         Raises:
             IndexError: If an element, an atom or a structure does not exist.

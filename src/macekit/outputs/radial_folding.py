@@ -19,10 +19,10 @@ from macekit.model.mlp import RadialMLP
 from macekit.model.radial import DistanceTransform
 from macekit.outputs.radial_tables import PiecewiseTable, piecewise
 
-KNOTS = {torch.float32: (512, 1024, 2048, 4096), torch.float64: (256, 512, 1024)}
+KNOTS = {torch.float32: (128, 192, 256, 384, 512, 1024), torch.float64: (128, 192, 256, 384, 512, 1024)}
 """Numbers of intervals that are tried."""
 VALUE_BOUND = {torch.float32: 1e-6, torch.float64: 1e-12}
-SLOPE_BOUND = {torch.float32: 2e-5, torch.float64: 2e-10}
+SLOPE_BOUND = {torch.float32: 5e-6, torch.float64: 2e-10}
 """Errors that are allowed, relative to the largest value and slope."""
 LARGEST_TABLE = 4_000_000_000
 """Bytes of all tables of a model."""

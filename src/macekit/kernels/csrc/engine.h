@@ -18,7 +18,7 @@ struct Starts {
 
 // Degree of the polynomials that replace the radial functions between two knots.
 template <class T>
-constexpr int kPieceDegree = 3;
+constexpr int kPieceDegree = 4;
 template <>
 constexpr int kPieceDegree<double> = 7;
 
@@ -173,7 +173,7 @@ struct EngineResults {
     double* energies;  // [atoms, outputs], in the caller's order
     double* forces;    // [atoms, 3], in the caller's order
     double* virial;    // [graphs, 3, 3], dE/dε before it is made symmetric
-    double* seconds;   // [16] of the stages, or null
+    double* seconds;   // [16] of processor time of the first worker by stage, or null
 };
 
 // Memory that is kept between evaluations.

@@ -5,7 +5,9 @@
 #include <new>
 
 #include "engine.h"
+#include "engine_contraction.h"
 #include "engine_geometry.h"
+#include "engine_linear.h"
 #include "workspace.h"
 
 namespace macekit {
@@ -74,22 +76,20 @@ struct EngineArrays {
             if (edges > edges_at_once) edges_at_once = edges;
         }
         layers = arena.template take<LayerArrays<T>>(model.num_layers);
-        std::int64_t depth = 1, messages = 1;
+        std::int64_t messages = 1;
         products_size = 1;
         for (int t = 0; t < model.num_layers; ++t) {
             const EngineLayer<T>& layer = model.layers[t];
             LayerArrays<T> arrays = {};
             take_layer(model, system, layer, t, arena, arrays);
             if (layers != nullptr) layers[t] = arrays;
-            for (int m = 0; m < layer.num_mixings; ++m) depth = larger(depth, layer.mixings[m].paths * layer.blocks);
             messages = larger(messages, layer.blocks * layer.dim_out);
             products_size = larger(products_size, layer.num_products);
         }
         const std::int64_t hidden = by_moments ? model.num_elements * model.moments.blocks : 0;
-        depth = larger(larger(depth, model.blocks), larger(hidden, model.readout.blocks));
-        panel_size = depth * lanes * 16;
+        panel_size = kPanels * kRowsAtOnce * kDepth * lanes;
         products_size *= lanes;
-        tile_size = 4 * components * lanes;
+        tile_size = 2 * kPullTile * components * lanes + kTileGap;
         const int workers = grid.workers();
         panels = arena.template take<T>(workers * panel_size);
         products = arena.template take<T>(workers * products_size);

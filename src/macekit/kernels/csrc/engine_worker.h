@@ -4,7 +4,7 @@
 // chunk every worker has its own atoms, except in the convolutions, where it has its own channels.
 #pragma once
 
-#include <chrono>
+#include <ctime>
 
 #include "engine_contraction.h"
 #include "engine_geometry.h"
@@ -200,12 +200,13 @@ class Worker {
         }
     }
 
-    template <class Body>
+    template <int tile, class Body>
     void for_tiles(std::int64_t begin, std::int64_t end, const Body& body) {
         for (int z = 0; z < model_.num_elements; ++z) {
             std::int64_t i = system_.element_start[z] > begin ? system_.element_start[z] : begin;
             const std::int64_t last = smaller(system_.element_start[z + 1], end);
-            for (; i + 4 <= last; i += 4) body(Number<4>(), z, i);
+            for (; i + tile <= last; i += tile) body(Number<tile>(), z, i);
+            for (; i + 2 <= last; i += 2) body(Number<2>(), z, i);
             for (; i < last; ++i) body(Number<1>(), z, i);
         }
     }
@@ -215,7 +216,7 @@ class Worker {
         const LayerArrays<T>& arrays = work_.layers[t];
         const std::int64_t stride = work_.components * W;
         for (int block = 0; block < model_.blocks; ++block)
-            for_tiles(begin_, stop_, [&](auto count, int z, std::int64_t i) {
+            for_tiles<kTile>(begin_, stop_, [&](auto count, int z, std::int64_t i) {
                 const std::int64_t place = block * system_.atoms + i;
                 contract_atoms<T, decltype(count)::value>(layer.program, coefficients(layer, block, z), layer.dim_basis,
                                                           arrays.x + place * stride, stride,
@@ -369,23 +370,18 @@ class Worker {
         if (layer.density != nullptr)
             for (std::int64_t i = begin_; i < stop_; ++i) arrays.to_density[i] = 0.0;
         for (int block = 0; block < model_.blocks; ++block)
-            for_tiles(begin_, stop_, [&](auto count, int z, std::int64_t i) {
-                constexpr int size = decltype(count)::value;
+            for_tiles<kPullTile>(begin_, stop_, [&](auto count, int z, std::int64_t i) {
                 const std::int64_t place = block * system_.atoms + i;
-                T* x = arrays.x + place * stride;
-                clear(tile_, size * stride);
-                pull_atoms<T, size>(layer.program, coefficients(layer, block, z), layer.dim_basis, x, stride,
-                                    arrays.to_basis + place * layer.dim_basis * W, tile_);
-                for (int n = 0; layer.density != nullptr && n < size; ++n) {
-                    V sum = V::zero();
-                    for (std::int64_t k = n * stride; k < (n + 1) * stride; k += W)
-                        sum = fma(V::load(x + k), V::load(tile_ + k), sum);
-                    arrays.to_density[i + n] -= static_cast<double>(sum.sum()) / arrays.density[i + n];
-                }
-                for (std::int64_t k = 0; k < size * stride; k += W) V::load(tile_ + k).store(x + k);
+                pull_atoms<T, decltype(count)::value>(
+                    layer.program, coefficients(layer, block, z), layer.dim_basis, arrays.x + place * stride,
+                    work_.components, arrays.to_basis + place * layer.dim_basis * W, tile_,
+                    layer.density == nullptr ? nullptr : arrays.to_density + i);
             });
         if (layer.density != nullptr)
-            for (std::int64_t i = begin_; i < stop_; ++i) scale_basis(arrays, i, static_cast<T>(1.0 / arrays.density[i]));
+            for (std::int64_t i = begin_; i < stop_; ++i) {
+                arrays.to_density[i] /= -arrays.density[i];
+                scale_basis(arrays, i, static_cast<T>(1.0 / arrays.density[i]));
+            }
     }
 
     void unconvolve(int t) {
@@ -565,7 +561,9 @@ class Worker {
         if (count > 0) std::memset(numbers, 0, static_cast<std::size_t>(count) * sizeof(Number));
     }
     static double now() {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+        timespec time;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+        return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
     }
     void stage(Stage which) {
         if (results_.seconds == nullptr || worker_ != 0) return;
