@@ -48,8 +48,8 @@ docs-reference: $(STAMPS)/package
 
 bench-ethanol: $(STAMPS)/package
 	@test -d "$(ETHANOL_DATA)" || { echo "no folder '$(ETHANOL_DATA)'; say where train.xyz and test_MD.xyz are:" \
-	  "make bench-ethanol ETHANOL_DATA=folder (benchmarks/ethanol/README.md says where to get them)" >&2; exit 1; }
-	$(RUN) benchmarks/ethanol/run_macekit.py "$(ETHANOL_DATA)"
+	  "make bench-ethanol ETHANOL_DATA=folder (benchmarks/accuracy/README.md says where to get them)" >&2; exit 1; }
+	$(RUN) benchmarks/accuracy/macekit_run.py ethanol "$(ETHANOL_DATA)"
 
 clean: ## demo-run/ and runs/ stay
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

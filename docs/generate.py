@@ -94,8 +94,9 @@ def sections(kind: type[Config], path: str = "") -> Iterator[tuple[str, type[Con
 def field_table(kind: type[Config]) -> list[str]:
     """A table of the fields of one class."""
     rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    descriptions = kind.descriptions()
     for name, field in kind.model_fields.items():
-        meaning = re.sub(r"\s+", " ", field.description or "").strip()
+        meaning = re.sub(r"\s+", " ", descriptions.get(name, "")).strip()
         rows.append(
             f"| `{name}` | {cell(type_of(field))} | {cell(default_of(field))} | {meaning.replace('|', chr(92) + '|')} |"
         )

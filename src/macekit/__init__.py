@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from macekit.errors import ModelFileError as ModelFileError
     from macekit.errors import NonFiniteError as NonFiniteError
     from macekit.errors import ResumeError as ResumeError
+    from macekit.errors import RunStopped as RunStopped
     from macekit.errors import UsageError as UsageError
     from macekit.interfaces.runs import train as train
     from macekit.interfaces.trained import TrainedModel as TrainedModel
@@ -46,6 +47,7 @@ _HOMES = {
     "ModelFileError": "macekit.errors",
     "NonFiniteError": "macekit.errors",
     "ResumeError": "macekit.errors",
+    "RunStopped": "macekit.errors",
     "Structure": "macekit.data.structure",
     "TrainedModel": "macekit.interfaces.trained",
     "TrainingRun": "macekit.config.run",
@@ -67,6 +69,7 @@ __all__ = [
     "ModelFileError",
     "NonFiniteError",
     "ResumeError",
+    "RunStopped",
     "Structure",
     "TrainedModel",
     "TrainingRun",

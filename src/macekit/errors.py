@@ -68,6 +68,12 @@ class ResumeError(MacekitError, ValueError):
     exit_code = 5
 
 
+class RunStopped(MacekitError, RuntimeError):
+    """A run that was asked to stop by SIGTERM or SIGUSR1, and has saved where it was."""
+
+    exit_code = 143
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str | None:
     """The hint for a misspelt word: its nearest option, or None where nothing is near."""
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)

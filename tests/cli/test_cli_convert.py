@@ -36,7 +36,7 @@ def run(*arguments: str | Path) -> tuple[int, str]:
 def test_a_converted_model_is_a_model(files: Path, tmp_path: Path) -> None:
     code, printed = run("convert", files / "density.model", tmp_path / "out")
     assert code == 0
-    assert "wrote" in printed and "3 elements, head Default" in printed
+    assert "wrote" in printed and "3 elements, ScaleShiftMACE" in printed
     model = macekit.load_model(tmp_path / "out")
     assert model.provenance["converted_from"] == "mace-torch"
     atoms = molecule("CH3OH")
@@ -92,7 +92,7 @@ def test_info_of_a_file_and_of_its_directory(files: Path, tmp_path: Path) -> Non
     assert before["elements"] == after["elements"] == ["H", "C", "O"]
     assert before["architecture"]["interactions"] == ["density_residual"] * 2
     assert after["architecture"]["interaction"] == "density_residual"
-    assert before["heads"]["Default"] == after["heads"]["energy"]
+    assert before["heads"]["Default"] == after["heads"]["default"]
     assert after["predicts"] == ["energy", "forces", "stress"]
     assert after["provenance"]["sha256"] == before["sha256"]
     code, text = run("info", tmp_path / "out")
@@ -104,7 +104,7 @@ def test_info_of_a_file_and_of_its_directory(files: Path, tmp_path: Path) -> Non
 def test_info_lists_heads(files: Path) -> None:
     summary = json.loads(run("info", files / "heads.model", "--json")[1])
     assert list(summary["heads"]) == ["pbe", "Default", "r2scan"]
-    assert summary["heads"]["Default"]["scale"] == 1.5
+    assert summary["heads"]["Default"]["energy"]["scale"] == 1.5
 
 
 def test_info_of_nothing(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from macekit.cli import app
 
 SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
-    "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--device", "--dtype", "--batch-edges"],
-    "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--device", "--dtype"],
+    "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--head", "--device", "--dtype", "--batch-edges"],
+    "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
     "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
     "info": ["MODEL", "--json"],
+    "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],
 }
 """Verbs with their arguments and flags. A change here is one that users see."""

@@ -11,7 +11,7 @@ import macekit
 
 PUBLIC = {
     "BackendUnavailable", "ConfigError", "DataError", "DatasetFacts", "MacekitError", "ModelConfig",
-    "ModelFileError", "NonFiniteError", "ResumeError", "Structure", "TrainedModel", "TrainingRun",
+    "ModelFileError", "NonFiniteError", "ResumeError", "RunStopped", "Structure", "TrainedModel", "TrainingRun",
     "UsageError", "__version__", "build_model", "from_physicsml", "load_model", "load_run", "train",
 }  # fmt: skip
 

@@ -14,10 +14,12 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from macekit.data import Structure
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.graph import Graph, collate
+from macekit.geometry.neighbours import graph_for
 from macekit.interop.mace_torch.convert import read_mace_torch
 from macekit.interop.native import load_native, save_native
 from macekit.model.mace import Mace
+from macekit.model.selection import at_head
 from macekit.outputs.derivatives import evaluate
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -45,12 +47,16 @@ def heads(name: str) -> list[str]:
     return sorted({key.split("/")[0] for key in expected(name) if key.count("/") == 2})
 
 
-def outputs(model: Mace, name: str, label: str) -> dict[str, Tensor]:
-    """Energy, forces, and what every interaction and product puts out."""
+def graph_of(name: str, label: str, model: Mace, head: str = "") -> Graph:
     stored = expected(name)
     numbers, positions, cell, pbc = (stored[f"{label}/{key}"] for key in ("numbers", "positions", "cell", "pbc"))
-    structure = Structure.from_ase(Atoms(numbers, positions, cell=cell, pbc=pbc))
-    graph = graph_from_structure(structure, model.facts.elements, model.facts.cutoff)
+    structure = Structure.from_ase(Atoms(numbers, positions, cell=cell, pbc=pbc)).with_head(head)
+    return graph_for(structure, model.facts)
+
+
+def outputs(model: Mace, name: str, label: str) -> dict[str, Tensor]:
+    """Energy, forces, and what every interaction and product puts out."""
+    graph = graph_of(name, label, model)
     found: dict[str, Tensor] = {}
 
     def keep(what: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -120,7 +126,7 @@ def test_the_native_file_keeps_everything(name: str, files: Path, tmp_path: Path
         assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("correlation_four",)])
+@pytest.mark.parametrize("name", NAMES)
 def test_chosen_elements_predict_the_same(name: str, files: Path) -> None:
     whole, part = (
         read_mace_torch(files / f"{name}.model", head=heads(name)[0], elements=chosen)[0] for chosen in (None, [8, 6])
@@ -129,8 +135,31 @@ def test_chosen_elements_predict_the_same(name: str, files: Path) -> None:
     for label in ("atom", "pair"):
         before, after = (outputs(m.eval(), name, label) for m in (whole, part))
         for key, value in before.items():
-            torch.testing.assert_close(after[key], value, rtol=1e-12, atol=1e-12)
+            assert torch.equal(after[key], value), key  # to the last bit
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if len(heads(name)) > 1])
+def test_all_heads_in_one_model(name: str, files: Path, tmp_path: Path) -> None:
+    """A batch with every structure at every level of theory; the same from the native file, and from one level."""
+    whole = load_native(save_native(read_mace_torch(files / f"{name}.model")[0], tmp_path / "model"))
+    stored, names = expected(name), list(whole.facts.heads)
+    assert sorted(names) == heads(name)
+    pairs = [(head, label) for label in STRUCTURES for head in names]
+    found = evaluate(whole, collate([graph_of(name, label, whole, head) for head, label in pairs]), stress=False)
+    sizes = [len(stored[f"{label}/numbers"]) for _, label in pairs]
+    forces = found["y_node_vector"].split(sizes)
+    for row, (head, label) in enumerate(pairs):
+        what = f"{name} {head} {label}"
+        energy, stored_energy = found["y_graph_scalars"][row].numpy(), stored[f"{head}/{label}/energy"]
+        assert_equal(energy, stored_energy, TOLERANCE, what)
+        assert_equal(forces[row].numpy(), stored[f"{head}/{label}/forces"], TOLERANCE, what)
+    for head in names:
+        alone, direct = at_head(whole, head), read_mace_torch(files / f"{name}.model", head=head)[0]
+        assert alone.facts == direct.facts.model_copy(update={"heads": alone.facts.heads, "default_head": head})
+        assert alone.config == direct.config
+        assert all(torch.equal(value, direct.state_dict()[key]) for key, value in alone.state_dict().items())
 
 
 def test_the_default_head_is_the_one_of_that_name(files: Path) -> None:
-    assert read_mace_torch(files / "heads.model")[1]["head"] == "Default"
+    assert read_mace_torch(files / "heads.model")[0].facts.default_head == "Default"
+    assert read_mace_torch(files / "biased_readout_heads.model")[0].facts.default_head is None

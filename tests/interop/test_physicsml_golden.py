@@ -75,7 +75,7 @@ def test_convert_and_load(directory: Path, assets: Path, tmp_path: Path) -> None
         summary = model_summary(path)
         assert summary["elements"] == ["H", "C", "N", "O"]
         assert "labels" in summary["units"]["energy"]
-        assert summary["heads"]["wb97x_dz.energy"]["reference_energies"]["C"] == -38.103158
+        assert summary["heads"]["default"]["wb97x_dz.energy"]["reference_energies"]["C"] == -38.103158
 
 
 def test_converted_units(directory: Path, assets: Path) -> None:

@@ -144,9 +144,7 @@ def test_p11_graphs_are_made_once_and_batches_change_from_epoch_to_epoch(water_f
     made, batches = [], []
     import macekit.geometry.batch as module
 
-    monkeypatch.setattr(
-        module, "graph_from_structure", lambda *a, f=module.graph_from_structure: made.append(1) or f(*a)
-    )
+    monkeypatch.setattr(module, "graph_for", lambda *a, f=module.graph_for: made.append(1) or f(*a))
     monkeypatch.setattr(
         GraphDataset, "batch", lambda self, i, f=GraphDataset.batch: batches.append(tuple(i)) or f(self, i)
     )

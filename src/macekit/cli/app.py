@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from macekit.cli.bench import bench
 from macekit.cli.convert import convert
 from macekit.cli.demo import demo
 from macekit.cli.evaluate import evaluate
@@ -40,7 +41,7 @@ def macekit(
     """Train, fine-tune and run MACE models."""
 
 
-for _verb in (train, evaluate, predict, convert, info, demo):
+for _verb in (train, evaluate, predict, convert, info, bench, demo):
     app.command()(_verb)
 
 

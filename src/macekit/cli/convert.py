@@ -21,7 +21,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
     more: Annotated[list[str] | None, typer.Argument(metavar="[ELEMENT]...", help="More of --elements.")] = None,
-    head: Annotated[str | None, typer.Option(help="Level of theory, where the model has several.")] = None,
+    head: Annotated[str | None, typer.Option(help="Level of theory to keep, of several.  [default: all]")] = None,
     elements: Annotated[
         list[str] | None, typer.Option(help="Elements to keep, such as --elements H C N O.  [default: all]")
     ] = None,
@@ -53,8 +53,16 @@ def convert(
         for note in provenance.get("notes", []):
             typer.echo(f"note: {note}", err=True)
         count = sum(parameter.numel() for parameter in model.parameters())
-        name = f"head {provenance['head']}" if "head" in provenance else provenance["model_class"]
+        name = _heads_of(model) if model.facts.heads else provenance["model_class"]
         typer.echo(f"wrote {out}: {len(model.facts.elements)} elements, {name}, {count} parameters, {dtype}", err=True)
+
+
+def _heads_of(model: Mace) -> str:
+    """The levels of theory, and which is meant where none is named."""
+    heads, default = list(model.facts.heads), model.facts.default_head
+    if len(heads) == 1:
+        return f"head {heads[0]}"
+    return f"heads {', '.join(heads)} " + (f"(default: {default})" if default else "(no default: name one to predict)")
 
 
 def _of_mace_torch(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from macekit.cli.failures import reported_failures
-from macekit.cli.options import DataFiles, Device, ModelDirectory, Precision
+from macekit.cli.options import DataFiles, Device, Head, ModelDirectory, Precision
 
 if TYPE_CHECKING:
     from macekit.config.data import DataConfig
@@ -31,15 +31,18 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory for errors.csv and parity.png.")
     ] = None,
+    head: Head = None,
     device: Device = "auto",
     dtype: Precision = None,
     batch_edges: Annotated[int, typer.Option(min=1, help="Edges per batch; bounds the memory.")] = 20_000,
 ) -> None:
     """Print the errors of a model on labelled structures, one row per file.
 
-    RMSE and MAE of every target that has labels; energies per atom.
+    RMSE and MAE of every target that has labels; energies per atom. The level of theory is the one that a frame names
+    as head, unless --head says otherwise.
     """
     with reported_failures(output):
+        from macekit.config.data import SourceConfig
         from macekit.data.reader import read_structures
         from macekit.interfaces.trained import load_model
         from macekit.training.evaluation import evaluate_dataset
@@ -48,7 +51,7 @@ def evaluate(
         settings = _settings(config, key or [], data, trained.facts)
         evaluations = {}
         for name, file in zip(_names(data), data, strict=True):
-            found = read_structures(file, settings, labels="any")
+            found = read_structures(SourceConfig(file=file, head=head), settings, labels="any")
             for warning in found.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             evaluations[name] = evaluate_dataset(trained.module, found.structures, batch_edges=batch_edges)

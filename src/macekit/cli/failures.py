@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from macekit.errors import MacekitError
+from macekit.errors import MacekitError, RunStopped
 
 UNEXPECTED = 1
 """Exit code of an error that macekit did not foresee."""
@@ -31,7 +31,8 @@ def reported_failures(log_directory: Path | None = None) -> Iterator[None]:
     try:
         yield
     except MacekitError as error:
-        _print(f"error: {error.message}", f"hint: {error.hint}" if error.hint else None)
+        word = "" if isinstance(error, RunStopped) else "error: "
+        _print(f"{word}{error.message}", f"hint: {error.hint}" if error.hint else None)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         _print("interrupted")

@@ -36,10 +36,13 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         yield f"{name:26}{text}"
     unit = summary["units"]["energy"]
-    for name, head in summary["heads"].items():
-        yield f"{'head':26}{name}: scale {head['scale']:.6g}, shift {head['shift']:.6g} ({unit})"
-        energies = [f"{symbol} {energy:.6g}" for symbol, energy in head["reference_energies"].items()]
-        yield f"{'  E0':26}{', '.join(energies)}"
+    several = len(summary["heads"]) > 1
+    for name, targets in summary["heads"].items():
+        yield f"{'head':26}{name}" + (" (default)" if several and name == summary["default_head"] else "")
+        for target, values in targets.items():
+            yield f"{f'  {target}':26}scale {values['scale']:.6g}, shift {values['shift']:.6g} ({unit})"
+            energies = [f"{symbol} {energy:.6g}" for symbol, energy in values["reference_energies"].items()]
+            yield f"{'  E0':26}{', '.join(energies)}"
     for name, value in summary["provenance"].items():
         yield f"{name:26}{value}"
     yield f"{'sha256':26}{summary['sha256']}"

@@ -15,6 +15,9 @@ DataFiles: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="DATA...", help="Files of structures: extxyz, or anything ASE reads.")
 ]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Head: TypeAlias = Annotated[
+    str | None, typer.Option(help="Level of theory, where the model has several.  [default: the model's]")
+]
 Precision: TypeAlias = Annotated[
     Literal["float32", "float64"] | None, typer.Option(help="Precision of the network.  [default: as saved]")
 ]

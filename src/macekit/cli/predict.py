@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from macekit.cli.failures import reported_failures
-from macekit.cli.options import DataFiles, Device, ModelDirectory, Precision
+from macekit.cli.options import DataFiles, Device, Head, ModelDirectory, Precision
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -21,6 +21,7 @@ def predict(
     std: Annotated[bool, typer.Option("--std", help="Also write standard deviations of graph scalars.")] = False,
     prefix: Annotated[str, typer.Option(help="Start of the names of predicted values.")] = "macekit_",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    head: Head = None,
     device: Device = "auto",
     dtype: Precision = None,
 ) -> None:
@@ -37,10 +38,10 @@ def predict(
         trained = load_model(model, device=device, dtype=dtype)
         frames = [atoms for file in data for atoms in read_atoms(file)]
         if std:
-            predictions, deviations = trained.predict_with_std(frames)
+            predictions, deviations = trained.predict_with_std(frames, head=head)
             predictions |= {f"{name}_std": values for name, values in deviations.items()}
         else:
-            predictions = trained.predict(frames)
+            predictions = trained.predict(frames, head=head)
         _write(frames, predictions, trained.targets, prefix, output)
         typer.echo(f"wrote {len(frames)} structures with {', '.join(predictions)} to {output}", err=True)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import re
+import textwrap
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -18,7 +22,16 @@ if TYPE_CHECKING:
 class Config(BaseModel):
     """A frozen configuration object. The docstring under each field is its only description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # built when first used: quick to import
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """The docstrings under the fields, by field, read from the source: those of base classes included."""
+        found: dict[str, str] = {}
+        for owner in reversed(cls.__mro__):
+            if owner is not Config and issubclass(owner, Config):
+                found |= _docstrings_under_fields(owner)
+        return found
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Self:
@@ -37,6 +50,16 @@ class Config(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise _readable(error, cls, where) from None
+
+
+def _docstrings_under_fields(owner: type) -> dict[str, str]:
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in itertools.pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            found[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+    return found
 
 
 def _readable(error: ValidationError, root: type[BaseModel], where: str) -> ConfigError:

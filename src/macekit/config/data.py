@@ -65,22 +65,25 @@ class UnitsConfig(Config):
 
 
 class SourceConfig(Config):
-    """One training file with its weight."""
+    """One file with its weight and level of theory."""
 
     file: str
     """Anything ASE reads, extxyz first."""
     weight: PositiveFloat = 1.0
     """Factor of the loss of every structure of this file."""
+    head: str | None = None
+    """Level of theory of the labels of this file; null: what its frames name as `head`, if anything."""
 
 
 class DataConfig(Config):
     """Where the structures come from and what is learned from them."""
 
     train: list[str | SourceConfig]
-    """Training files: a name, a list, or mappings with `file` and `weight`."""
-    validation: Annotated[float, Field(gt=0, lt=1)] | list[str] = 0.1
+    """Training files: a name, a list, or mappings with `file`, `weight` and `head`. Every head (level of theory) gets
+    read-outs, reference energies and scales of its own."""
+    validation: Annotated[float, Field(gt=0, lt=1)] | list[str | SourceConfig] = 0.1
     """A fraction of the training structures (drawn once with the seed, and stored), or files."""
-    test: dict[str, list[str]] = Field(default_factory=dict)
+    test: dict[str, list[str | SourceConfig]] = Field(default_factory=dict)
     """Test sets by name; evaluated after training."""
     cutoff: PositiveFloat = 5.0
     """Distance within which atoms see each other, Å."""
@@ -90,7 +93,8 @@ class DataConfig(Config):
     """Key in the files for a target, where auto-detection is not wanted."""
     reference_energies: Literal["fit", "isolated_atoms", "none"] | dict[str, float] | dict[str, Any] = "fit"
     """E0 per element: least squares, from isolated atoms in the training files, none, or values by symbol, eV. With
-    several graph scalars: a mapping from target to one of these."""
+    several graph scalars: a mapping from target to one of these; with several heads: a mapping from every head to
+    one of these."""
     units: UnitsConfig = Field(default_factory=UnitsConfig)
     """Units of the labels in the files."""
     node_features: dict[str, list[float | str] | None] = Field(default_factory=dict)
@@ -109,7 +113,7 @@ class DataConfig(Config):
     @field_validator("validation", mode="before")
     @classmethod
     def _validation_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+        return [value] if isinstance(value, (str, dict, SourceConfig)) else value
 
     @field_validator("test", mode="before")
     @classmethod
@@ -118,4 +122,4 @@ class DataConfig(Config):
             return {}
         if isinstance(value, (str, list)):
             value = {"test": value}
-        return {name: [files] if isinstance(files, str) else files for name, files in value.items()}
+        return {name: files if isinstance(files, list) else [files] for name, files in value.items()}

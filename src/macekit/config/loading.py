@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from macekit.config.base import Config, nested_config
+from macekit.config.data import SourceConfig
 from macekit.config.run import TrainingRun
 from macekit.config.yaml_text import parse_yaml
 from macekit.errors import ConfigError, did_you_mean
@@ -157,15 +158,18 @@ def _default_value(owner: type[Config] | None, field: str, siblings: Mapping[str
 
 
 def _with_resolved_paths(run: TrainingRun, folder: Path) -> TrainingRun:
-    def resolved(name: str) -> str:
+    def resolved(items: Sequence[str | SourceConfig]) -> list[str | SourceConfig]:
+        return [
+            path(item) if isinstance(item, str) else item.model_copy(update={"file": path(item.file)}) for item in items
+        ]
+
+    def path(name: str) -> str:
         return str(folder / Path(name).expanduser())
 
     data = run.data
-    train = [
-        resolved(item) if isinstance(item, str) else item.model_copy(update={"file": resolved(item.file)})
-        for item in data.train
-    ]
-    validation = data.validation if isinstance(data.validation, float) else [resolved(name) for name in data.validation]
-    test = {name: [resolved(file) for file in files] for name, files in data.test.items()}
-    update = {"train": train, "validation": validation, "test": test}
+    update = {
+        "train": resolved(data.train),
+        "validation": data.validation if isinstance(data.validation, float) else resolved(data.validation),
+        "test": {name: resolved(files) for name, files in data.test.items()},
+    }
     return run.model_copy(update={"data": data.model_copy(update=update)})

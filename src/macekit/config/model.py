@@ -124,6 +124,10 @@ class ModelConfig(Config):
     """Function of the scalars that multiply the vectors in the read-out of the last layer (extension)."""
     read_layers: Literal["all", "last"] = "all"
     """Which layers the scalar outputs read (extension)."""
+    node_normalisation: PositiveInt | None = None
+    """Imported models only: number of node features by whose square root maps by element are divided; null: that of
+    the model. A model with some of the elements of another keeps that of the other, so that it computes the same to the
+    last digit (extension)."""
     compatibility: Literal["none", "physicsml"] = "none"
     """Imported models only, which cannot be trained: "physicsml" keeps what PhysicsML does otherwise. Its vector
     outputs read the layers before the last linearly and add the mean to every component; its standard deviation is

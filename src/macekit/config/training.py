@@ -69,3 +69,5 @@ class RunConfig(Config):
     """Whether an existing run in the directory may be replaced."""
     log_every: PositiveInt = 1
     """Epochs between lines of output."""
+    checkpoint_steps: PositiveInt | None = None
+    """Steps between checkpoints within an epoch; null: every five minutes. At the end of epochs, every 20 seconds."""

@@ -27,9 +27,10 @@ def inconsistent_totals(structures: Sequence[Structure], energies: ReferenceEner
     if not far.size:
         return []
     order = far[np.argsort(-np.abs(left[far]))]
+    head = f" of head '{energies.head}'" if energies.head else ""
     frames = listed(f"{labelled[i].source} ({left[i]:.4g} eV/atom)" for i in order)
     return [
-        f"target '{energies.target}': {len(far)} labels are more than {INCONSISTENT:.0f} eV/atom away from "
+        f"target '{energies.target}'{head}: {len(far)} labels are more than {INCONSISTENT:.0f} eV/atom away from "
         "their reference energies "
         f"({energies.method}); are they total energies of the same method and unit? {frames}"
     ]

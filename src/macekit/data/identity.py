@@ -45,7 +45,8 @@ def duplicates(sets: Mapping[str, Sequence[Structure]]) -> list[str]:
     seen: dict[str, dict[str, list[str]]] = {name: {} for name in sets}
     for name, structures in sets.items():
         for structure in structures:
-            seen[name].setdefault(fingerprint(structure), []).append(structure.source)
+            key = f"{structure.head}:{fingerprint(structure)}"  # at another level of theory it is another datum
+            seen[name].setdefault(key, []).append(structure.source)
     found = []
     for name, frames in seen.items():
         if repeated := [sources for sources in frames.values() if len(sources) > 1]:

@@ -16,7 +16,7 @@ from macekit.data.quantities import Quantity, contradicted_unit, conversion, qua
 from macekit.data.structure import FloatArray, Structure
 from macekit.data.suspicions import listed, stress_sign_suspicion, suspicions
 from macekit.data.validation import validate_structure
-from macekit.data.values import nearest, present_keys
+from macekit.data.values import head_of, nearest, present_keys
 from macekit.data.weights import read_weights
 from macekit.errors import DataError
 from macekit.units import LENGTH_IN_ANGSTROM, factor
@@ -44,7 +44,7 @@ def read_structures(
     """All structures of some files, with the labels of every target of the configuration.
 
     Args:
-        files: One file or several; `SourceConfig` gives the structures of its file a weight.
+        files: One file or several; `SourceConfig` gives the structures of its file a weight and a head.
         config: Targets, keys, units, features and what to do with bad frames. Never changed.
         labels: "all": every target must occur in at least one frame (training); "any": at least one target
             must (validation, test); "none": labels are read where they are found.
@@ -112,7 +112,7 @@ class _Reader:
         before = len(self.structures)
         for frame in found.frames:
             try:
-                self.structures.append(self._structure(frame, keys, source.weight))
+                self.structures.append(self._structure(frame, keys, source))
             except DataError as error:
                 if self.config.on_bad_frame == "error":
                     raise
@@ -127,7 +127,7 @@ class _Reader:
             more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
             self.warnings.append(f"{found.name}: {len(bad)} bad frames left out: {reasons}{more}")
 
-    def _structure(self, frame: Frame, keys: dict[str, ChosenKey | None], source_weight: float) -> Structure:
+    def _structure(self, frame: Frame, keys: dict[str, ChosenKey | None], source: SourceConfig) -> Structure:
         """One frame as a validated structure with labels."""
         atoms, units, where = frame.atoms, self.config.units, frame.source
         if self.length != 1.0:
@@ -160,13 +160,14 @@ class _Reader:
             cell=geometry.cell,
             pbc=geometry.pbc,
             targets=targets,
-            weight=weight * source_weight,
+            weight=weight * source.weight,
             property_weights=property_weights,
             node_features=geometry.node_features,
             bonds=geometry.bonds,
             bond_features=geometry.bond_features,
             source=where,
             config_type=geometry.config_type,
+            head=source.head or head_of(atoms),
         )
 
     def _note_frames(self, found: FramesOfFile) -> None:

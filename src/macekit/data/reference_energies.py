@@ -44,6 +44,8 @@ class ReferenceEnergies:
     """Whether a fit was made although there is an isolated atom of every element."""
     unit: str = "eV"
     """eV for energies, "" for other quantities."""
+    head: str = ""
+    """Level of theory, where there are several."""
 
     def by_symbol(self) -> dict[str, float]:
         """E0 by chemical symbol."""
@@ -65,24 +67,27 @@ class ReferenceEnergies:
         found = []
         if self.undetermined:
             found.append(
-                f"reference energies of '{self.target}': rank {self.rank} for {len(self.elements)} "
+                f"reference energies of {self._name()}: rank {self.rank} for {len(self.elements)} "
                 f"elements; the data do not determine {'; '.join(self.undetermined)}; the smallest values "
                 "were taken. Predictions for other compositions need isolated atoms or given values "
                 "(data.reference_energies)"
             )
         if self.isolated_atoms_unused:
             found.append(
-                f"reference energies of '{self.target}' are fitted, though there is an isolated atom of "
+                f"reference energies of {self._name()} are fitted, though there is an isolated atom of "
                 "every element; data.reference_energies: isolated_atoms would give these their exact energies"
             )
         return found
+
+    def _name(self) -> str:
+        return f"'{self.target}'" + (f", head '{self.head}'" if self.head else "")
 
     def table(self) -> Table:
         """E0 per element, then what they leave over."""
         from rich.table import Table
 
         milli = "meV/atom" if self.unit == "eV" else "0.001/atom"
-        table = Table(title=f"Reference energies of '{self.target}': {self.method}", title_justify="left")
+        table = Table(title=f"Reference energies of {self._name()}: {self.method}", title_justify="left")
         for column in ("", "count", f"mean ({milli})", f"RMSE ({milli})"):
             table.add_column(column, justify="right" if column else "left")
         for name, value in self.by_symbol().items():
@@ -153,13 +158,13 @@ def _one(choice: Any, target: str, structures: Sequence[Structure], elements: Se
 def _is_by_symbol(choice: Mapping[str, Any]) -> bool:
     """Whether the keys are elements and the values numbers."""
     return bool(choice) and all(
-        _number_of(key) is not None and isinstance(value, (int, float)) and not isinstance(value, bool)
+        atomic_number_of(key) is not None and isinstance(value, (int, float)) and not isinstance(value, bool)
         for key, value in choice.items()
     )
 
 
-def _number_of(key: str | int) -> int | None:
-    """Atomic number of a symbol, or of a number written as text."""
+def atomic_number_of(key: str | int) -> int | None:
+    """Atomic number of a symbol, or of a number written as text; None for anything else."""
     from ase.data import atomic_numbers
 
     text = str(key)
@@ -175,7 +180,7 @@ def given_reference_energies(
     Raises:
         DataError: If an element has no value, or a value is not finite.
     """
-    by_number = {_number_of(key): float(value) for key, value in values.items()}
+    by_number = {atomic_number_of(key): float(value) for key, value in values.items()}
     missing = [symbol(z) for z in elements if z not in by_number]
     if missing:
         raise DataError(

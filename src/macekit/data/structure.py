@@ -56,6 +56,8 @@ class Structure:
     """Where the structure comes from: "train.extxyz frame 12", counted from 0."""
     config_type: str = "Default"
     """Group of the structure in tables of errors."""
+    head: str = ""
+    """Level of theory of the labels and of predictions, by the name of the model's head; empty: its default."""
 
     def __post_init__(self) -> None:
         """Copy, convert, check the shapes, and make everything read-only."""
@@ -194,6 +196,10 @@ class Structure:
     def with_targets(self, targets: Mapping[str, ArrayLike]) -> Self:
         """The same structure with other labels (macekit's units)."""
         return self._replaced(targets=dict(targets))
+
+    def with_head(self, head: str) -> Self:
+        """The same structure at another level of theory."""
+        return self._replaced(head=head)
 
     def with_bond_width(self, width: int) -> Self:
         """The same structure, without bonds, with room for `width` bond features."""

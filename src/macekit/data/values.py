@@ -38,6 +38,12 @@ def present_keys(atoms: Atoms) -> dict[str, list[str]]:
     return {place: sorted(map(str, keys)) for place, keys in places.items() if keys}
 
 
+def head_of(atoms: Atoms) -> str:
+    """The level of theory that a frame names as `head`; empty where it names none."""
+    head = atoms.info.get("head", "")
+    return head if isinstance(head, str) else ""
+
+
 def find(atoms: Atoms, key: str, kind: str, where: str) -> Found | None:
     """The value of a key, in `info` or `arrays` or among the results of the calculator.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from macekit.config import DatasetFacts
 from macekit.data import Structure
 from macekit.geometry.graph import Graph, collate
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.neighbours import graph_for
 
 LABEL_SHAPES = {"graph_scalar": (), "graph_vector": (3,), "node_scalar": (), "node_vector": (3,), "stress": (3, 3)}
 """Shape of one label, per structure or per atom, by kind of target."""
@@ -52,17 +52,14 @@ class GraphDataset:
         facts: Elements, cutoff and targets of the model.
 
     Raises:
-        DataError: If a structure has an element that the facts do not list.
+        DataError: If a structure has an element or a head that the facts do not list.
     """
 
     def __init__(self, structures: Sequence[Structure], facts: DatasetFacts) -> None:
         self.structures = tuple(structures)
         self.facts = facts
         self._kinds = facts.targets.kinds()
-        self._graphs = [
-            graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features)
-            for structure in self.structures
-        ]
+        self._graphs = [graph_for(structure, facts) for structure in self.structures]
         self._labels = [self._labels_of(structure) for structure in self.structures]
 
     def __len__(self) -> int:

@@ -35,6 +35,8 @@ class Graph(NamedTuple):
     """Additional atom features, float64 [N, F]; F may be 0."""
     edge_features: Tensor
     """Bond features, float64 [E, B]; B may be 0."""
+    head: Tensor
+    """Level of theory of each structure, an index in the model's heads, int64 [G]; 0 where there is one."""
 
     @property
     def num_nodes(self) -> int:
@@ -85,4 +87,5 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         batch=torch.cat(batch),
         node_features=torch.cat([graph.node_features for graph in graphs]),
         edge_features=torch.cat([graph.edge_features for graph in graphs]),
+        head=torch.cat([graph.head for graph in graphs]),
     )

@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from numpy.typing import NDArray
 from vesin import NeighborList
 
+from macekit.config import DatasetFacts
 from macekit.data import Structure
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
@@ -18,11 +19,20 @@ from macekit.geometry.sparse_neighbours import is_sparse, sparse_pairs
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+Pairs = tuple[IntArray, IntArray, FloatArray]
+"""Sender, receiver and cell shift of every directed edge."""
 MAX_EDGES = 1_000_000_000
+SMALL_MOLECULE = 64
+"""Atoms up to which comparing all pairs is faster than a grid of cells."""
 
 
 def graph_from_structure(
-    structure: Structure, elements: Sequence[int], cutoff: float, num_edge_features: int = 0
+    structure: Structure,
+    elements: Sequence[int],
+    cutoff: float,
+    num_edge_features: int = 0,
+    pairs: Pairs | None = None,
+    head: int = 0,
 ) -> Graph:
     """Graph of one structure with all pairs of atoms and images closer than the cutoff.
 
@@ -31,12 +41,14 @@ def graph_from_structure(
         elements: Atomic numbers the model knows, ascending.
         cutoff: Å.
         num_edge_features: Number of bond features the model expects.
+        pairs: What `neighbour_pairs` would find, where it is known already; see `geometry.verlet`.
+        head: Level of theory, an index in the model's heads.
 
     Raises:
         DataError: For an element that is not known, a bond beyond the cutoff, or more edges than memory can hold.
     """
     species = species_of(structure, elements)
-    sender, receiver, shifts = neighbour_pairs(structure, cutoff)
+    sender, receiver, shifts = neighbour_pairs(structure, cutoff) if pairs is None else pairs
     edge_features = _edge_features(structure, sender, receiver, shifts, num_edge_features, cutoff)
     return Graph(
         species=torch.as_tensor(species),
@@ -48,7 +60,23 @@ def graph_from_structure(
         batch=torch.zeros(len(species), dtype=torch.int64),
         node_features=torch.tensor(structure.node_features, dtype=torch.float64),
         edge_features=torch.as_tensor(edge_features),
+        head=torch.tensor([head]),
     )
+
+
+def graph_for(structure: Structure, facts: DatasetFacts, pairs: Pairs | None = None) -> Graph:
+    """Graph of one structure for a model with these facts.
+
+    Args:
+        structure: The structure.
+        facts: Elements, cutoff, features and heads of the model.
+        pairs: As in `graph_from_structure`.
+
+    Raises:
+        DataError: As in `graph_from_structure`, or where the structure names no level of theory that the model has.
+    """
+    head = facts.head_index(structure.head, structure.source)
+    return graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features, pairs, head)
 
 
 def species_of(structure: Structure, elements: Sequence[int]) -> IntArray:
@@ -79,6 +107,8 @@ def neighbour_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntA
     """
     if structure.num_atoms == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3))
+    if structure.num_atoms <= SMALL_MOLECULE and not structure.is_periodic:
+        return _molecule_pairs(structure.positions, cutoff)
     cell = periodic_cell(structure)
     _refuse_too_many_edges(structure, cell, cutoff)
     cells = np.floor(structure.positions @ np.linalg.inv(cell)) * structure.pbc  # [N, 3]
@@ -94,6 +124,15 @@ def neighbour_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntA
     shifts = shifts + cells[sender] - cells[receiver]
     order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], sender, receiver))
     return sender[order], receiver[order], shifts[order].astype(np.float64)
+
+
+def _molecule_pairs(positions: FloatArray, cutoff: float) -> tuple[IntArray, IntArray, FloatArray]:
+    """The same for a few atoms without periodicity, by the distances of all of them."""
+    difference = positions[:, None] - positions
+    is_near = np.einsum("ijk,ijk->ij", difference, difference) < cutoff * cutoff
+    np.fill_diagonal(is_near, False)
+    receiver, sender = np.nonzero(is_near)
+    return sender, receiver, np.zeros((len(sender), 3))
 
 
 def periodic_cell(structure: Structure) -> FloatArray:

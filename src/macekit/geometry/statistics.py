@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from macekit.config import DatasetFacts, TrainingRun
+from macekit.config.facts import LevelFacts
 from macekit.data import (
     ReferenceEnergies,
     Structure,
     elements_of,
     inconsistent_totals,
-    resolve_reference_energies,
     separate_isolated_atoms,
 )
+from macekit.data.levels import default_head, heads_of, of_head, reference_energies_of_head
 from macekit.geometry.neighbours import neighbour_pairs
 
 FloatArray = NDArray[np.float64]
@@ -34,8 +36,16 @@ class Measured(NamedTuple):
     """What was chosen and why, a line each."""
 
 
+class _Level(NamedTuple):
+    """What is measured for one level of theory."""
+
+    facts: LevelFacts
+    references: dict[str, ReferenceEnergies]
+    notes: list[str]
+
+
 def measure_facts(structures: Sequence[Structure], run: TrainingRun) -> Measured:
-    """Elements, neighbours, reference energies, scales and shifts of the training structures.
+    """Elements, neighbours, levels of theory with their reference energies, scales and shifts.
 
     Args:
         structures: Training structures, isolated atoms included.
@@ -45,13 +55,50 @@ def measure_facts(structures: Sequence[Structure], run: TrainingRun) -> Measured
         DataError: If reference energies cannot be had as asked for.
         ConfigError: If a given number contradicts the data.
     """
-    elements = elements_of(structures)
-    targets = run.data.targets
-    references = resolve_reference_energies(run.data.reference_energies, targets, structures, elements)
+    elements, heads = elements_of(structures), heads_of(structures)
+    levels = {head: _measured_level(of_head(structures, head), elements, head, heads, run) for head in heads}
+    if len(heads) > 1:
+        by_level: dict[str, Any] = {
+            "heads": {head: level.facts for head, level in levels.items()},
+            "default_head": default_head(heads),
+        }
+    else:
+        by_level = {"heads": {head: LevelFacts() for head in heads if head}}
+        by_level |= {name: value for level in levels.values() for name, value in level.facts}
+    facts = DatasetFacts(
+        elements=list(elements),
+        cutoff=run.data.cutoff,
+        avg_num_neighbours=average_neighbours(structures, run.data.cutoff),
+        targets=run.data.targets,
+        node_features=run.data.node_features,
+        edge_features=run.data.edge_features,
+        num_edge_features=max((structure.bond_features.shape[1] for structure in structures), default=0),
+        census={"structures": len(structures), "atoms": sum(structure.num_atoms for structure in structures)},
+        **by_level,
+    )
+    references = {
+        f"{head}/{target}" if len(heads) > 1 else target: reference
+        for head, level in levels.items()
+        for target, reference in level.references.items()
+    }
+    return Measured(facts, references, [note for level in levels.values() for note in level.notes])
+
+
+def _measured_level(
+    structures: Sequence[Structure], elements: Sequence[int], head: str, heads: Sequence[str], run: TrainingRun
+) -> _Level:
+    """Reference energies, scales and shifts of the structures of one level of theory."""
+    targets, notes = run.data.targets, list[str]()
+    references, unknown = reference_energies_of_head(
+        run.data.reference_energies, targets, structures, elements, head, heads
+    )
+    if len(heads) > 1:
+        references = {name: replace(reference, head=head) for name, reference in references.items()}
+    if unknown:
+        notes.append(f"warning: no structure has {', '.join(unknown)}: E0 = 0 there")
     bulk = separate_isolated_atoms(structures)[1] or list(structures)
     scale: dict[str, float] = {}
     shift: dict[str, float] = {}
-    notes: list[str] = []
     for name, kind in targets.kinds().items():
         if name == targets.energy:
             shift[name] = _energy_shift(bulk, references[name], notes)
@@ -70,20 +117,11 @@ def measure_facts(structures: Sequence[Structure], run: TrainingRun) -> Measured
     for reference in references.values():
         notes += [f"warning: {warning}" for warning in reference.warnings()]
         notes += [f"warning: {warning}" for warning in inconsistent_totals(structures, reference)]
-    facts = DatasetFacts(
-        elements=list(elements),
-        cutoff=run.data.cutoff,
-        avg_num_neighbours=average_neighbours(structures, run.data.cutoff),
-        targets=targets,
-        reference_energies={name: reference.values.tolist() for name, reference in references.items()},
-        scale=scale,
-        shift=shift,
-        node_features=run.data.node_features,
-        edge_features=run.data.edge_features,
-        num_edge_features=max((structure.bond_features.shape[1] for structure in structures), default=0),
-        census={"structures": len(structures), "atoms": sum(structure.num_atoms for structure in structures)},
+    energies = {name: reference.values.tolist() for name, reference in references.items()}
+    prefix = f"head '{head}': " if len(heads) > 1 else ""
+    return _Level(
+        LevelFacts(reference_energies=energies, scale=scale, shift=shift), references, [prefix + n for n in notes]
     )
-    return Measured(facts, references, notes)
 
 
 def average_neighbours(structures: Sequence[Structure], cutoff: float) -> float:

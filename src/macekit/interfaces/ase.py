@@ -11,9 +11,10 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from macekit.data.structure import Structure
-from macekit.data.validation import validate_structure
+from macekit.data.validation import COINCIDENT, validate_structure
 from macekit.errors import UsageError
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.neighbours import graph_for
+from macekit.geometry.verlet import VerletList
 from macekit.outputs.compiled import Evaluator
 from macekit.outputs.derivatives import evaluate
 
@@ -37,12 +38,18 @@ class MaceCalculator(Calculator):
 
     Args:
         model: A model of its own, because its parameters are frozen; `TrainedModel.ase_calculator` copies.
+        skin: Å beyond the cutoff within which neighbours are remembered from one call to the next; results are the
+            same with any, only the time differs.
+
+    Raises:
+        UsageError: If the skin is negative.
     """
 
     ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (as in the base class)
 
-    def __init__(self, model: Mace) -> None:
+    def __init__(self, model: Mace, skin: float = 0.5) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._neighbours = VerletList(model.facts.cutoff, skin)
         self.model = model.eval().requires_grad_(False)
         self._evaluator = Evaluator(model, is_frozen=True)
         facts = model.facts
@@ -113,10 +120,11 @@ class MaceCalculator(Calculator):
         structure = Structure.from_ase(
             atoms, source="atoms", node_features=facts.node_features, edge_features=facts.edge_features
         )
-        validate_structure(structure)
-        graph = graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features).to(
-            self.model.device
-        )
+        validate_structure(structure, coincident=False)
+        pairs = self._neighbours.pairs(structure)
+        if self._neighbours.shortest < COINCIDENT:
+            validate_structure(structure)
+        graph = graph_for(structure, facts, pairs).to(self.model.device)
         has_energy = self._energy is not None
         outputs = self._evaluator(graph, forces=has_energy, stress=stress and has_energy)
         results = self._head_results(outputs)

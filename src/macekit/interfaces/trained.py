@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from macekit.data.structure import Structure
-from macekit.data.validation import validate_structure
 from macekit.errors import ModelFileError, UsageError
+from macekit.interfaces.structures import as_structures
 from macekit.interop.native import load_native, read_config, save_native
 from macekit.interop.physicsml.directory import is_physicsml
+from macekit.model.selection import at_head
 from macekit.outputs.compiled import CompiledModel, Evaluator
 from macekit.outputs.predictions import STD, Predictions, predict
 from macekit.training.distributed import choose_device
@@ -85,11 +86,27 @@ class TrainedModel:
         """Kind of every target: graph_scalar, graph_vector, node_scalar, node_vector or stress."""
         return self.facts.targets.kinds()
 
-    def predict(self, structures: Atoms | Structure | Sequence[Atoms | Structure]) -> Predictions:
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Levels of theory by name; empty where there is a single one without a name."""
+        return tuple(self.facts.heads)
+
+    def at_head(self, head: str) -> TrainedModel:
+        """The model with one of its levels of theory alone.
+
+        Raises:
+            DataError: If there is no such head.
+        """
+        return TrainedModel(at_head(self.module, head), self.provenance | {"head": head})
+
+    def predict(
+        self, structures: Atoms | Structure | Sequence[Atoms | Structure], *, head: str | None = None
+    ) -> Predictions:
         """Every target of every structure.
 
         Args:
             structures: ASE atoms or macekit structures, G of them; a single one counts as a list of one.
+            head: Level of theory; None: that of each macekit structure, otherwise the model's default.
 
         Returns:
             By target name, float64: graph scalars [G], graph vectors [G, 3],
@@ -97,13 +114,14 @@ class TrainedModel:
             Empty for no structures.
 
         Raises:
-            DataError: If a structure cannot be used, or holds an element the model does not know.
+            DataError: If a structure cannot be used, or holds an element the model does not know; if there is no
+                such head, or none is named where the model has several and no default.
         """
-        found = predict(self.module, self._structures(structures), evaluator=self._evaluator)
+        found = predict(self.module, self._structures(structures, head), evaluator=self._evaluator)
         return {name: values for name, values in found.items() if not name.endswith(STD)}
 
     def predict_with_std(
-        self, structures: Atoms | Structure | Sequence[Atoms | Structure]
+        self, structures: Atoms | Structure | Sequence[Atoms | Structure], *, head: str | None = None
     ) -> tuple[Predictions, Predictions]:
         """Predictions, and the standard deviation of every graph scalar.
 
@@ -119,18 +137,23 @@ class TrainedModel:
                 f"this model ({self.config.name}) has no standard deviations; a mean_var_mace_model has them",
                 "train with model.name=mean_var_mace_model, or use predict",
             )
-        found = predict(self.module, self._structures(structures), evaluator=self._evaluator)
+        found = predict(self.module, self._structures(structures, head), evaluator=self._evaluator)
         mean = {name: values for name, values in found.items() if not name.endswith(STD)}
         return mean, {name.removesuffix(STD): values for name, values in found.items() if name.endswith(STD)}
 
     def predict_with_prediction_interval(
-        self, structures: Atoms | Structure | Sequence[Atoms | Structure], confidence: float = 0.9
+        self,
+        structures: Atoms | Structure | Sequence[Atoms | Structure],
+        confidence: float = 0.9,
+        *,
+        head: str | None = None,
     ) -> tuple[Predictions, Predictions]:
         """Predictions, and the interval of a normal distribution that holds the given share of it.
 
         Args:
             structures: As in `predict`.
             confidence: Between 0 and 1.
+            head: As in `predict`.
 
         Returns:
             What `predict` returns, and by target name the lower and upper ends, [G, 2].
@@ -140,7 +163,7 @@ class TrainedModel:
         """
         if not 0.0 < confidence < 1.0:
             raise UsageError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
-        mean, std = self.predict_with_std(structures)
+        mean, std = self.predict_with_std(structures, head=head)
         width = NormalDist().inv_cdf(0.5 + confidence / 2)
         intervals: Predictions = {}
         for name, deviation in std.items():
@@ -149,33 +172,46 @@ class TrainedModel:
             intervals[name] = np.stack([centre - half, centre + half], axis=-1)
         return mean, intervals
 
-    def ase_calculator(self, device: str | None = "auto", dtype: Precision | None = None) -> MaceCalculator:
+    def ase_calculator(
+        self,
+        device: str | None = "auto",
+        dtype: Precision | None = None,
+        skin: float = 0.5,
+        *,
+        head: str | None = None,
+    ) -> MaceCalculator:
         """An ASE calculator with a copy of the model.
 
         Args:
             device: auto, cpu, cuda or cuda:N; None: where the model is.
             dtype: Precision of the network; None: as it is. "float64" serves tight optimisation, vibrations.
+            skin: Å beyond the cutoff within which neighbours are remembered from one call to the next; results are
+                the same with any.
+            head: Level of theory; None: the model's default, or its only one.
 
         Raises:
-            UsageError: If the device is not there or the precision is unknown.
+            UsageError: If the device is not there, the precision is unknown or the skin is negative.
+            DataError: If there is no such head, or none is named where the model has several and no default.
         """
         from macekit.interfaces.ase import MaceCalculator
 
         chosen = self.module.device if device is None else _device(device)
         precision = self.module.dtype if dtype is None else _precision(dtype)
-        return MaceCalculator(copy.deepcopy(self.module).to(device=chosen, dtype=precision))
+        module = copy.deepcopy(at_head(self.module, head or ""))
+        return MaceCalculator(module.to(device=chosen, dtype=precision), skin)
 
-    def compile(self, dtype: Precision | None = None) -> CompiledModel:
+    def compile(self, dtype: Precision | None = None, head: str | None = None) -> CompiledModel:
         """The model folded for the inference engine, which `predict` and the ASE calculator use by themselves.
 
         Args:
             dtype: Precision of the engine; None: that of the model.
+            head: Level of theory; None: the only one, or the default.
 
         Raises:
             BackendUnavailable: If the engine is not there, or does not have a feature of this model.
             UsageError: If the precision is unknown.
         """
-        return CompiledModel(self.module, None if dtype is None else _precision(dtype))
+        return CompiledModel(at_head(self.module, head or ""), None if dtype is None else _precision(dtype))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory with config.json and model.safetensors.
@@ -185,56 +221,34 @@ class TrainedModel:
         """
         save_native(self.module, Path(path), provenance=self.provenance)
 
-    def _structures(self, structures: Atoms | Structure | Sequence[Atoms | Structure]) -> list[Structure]:
-        return as_structures(structures, self.facts)
+    def _structures(
+        self, structures: Atoms | Structure | Sequence[Atoms | Structure], head: str | None
+    ) -> list[Structure]:
+        return as_structures(structures, self.facts, head)
 
 
-def load_model(path: str | os.PathLike[str], *, device: str = "auto", dtype: Precision | None = None) -> TrainedModel:
+def load_model(
+    path: str | os.PathLike[str], *, head: str | None = None, device: str = "auto", dtype: Precision | None = None
+) -> TrainedModel:
     """The trained model in a directory.
 
     Args:
         path: Directory with config.json and model.safetensors, as `macekit train` or `save` write it.
+        head: The level of theory to keep; None: all that it has.
         device: auto, cpu, cuda or cuda:N.
         dtype: Precision of the network; None: as it was saved.
 
     Raises:
         ModelFileError: If there is no model at the path, or its files are damaged.
         UsageError: If the device is not there or the precision is unknown.
+        DataError: If there is no such head.
     """
     directory = Path(path)
     _refuse_what_is_no_model(directory)
     chosen = _device(device)
     module = load_native(directory, dtype=None if dtype is None else _precision(dtype), device=str(chosen))
-    return TrainedModel(module, read_config(directory)["provenance"])
-
-
-def as_structures(structures: Atoms | Structure | Sequence[Atoms | Structure], facts: DatasetFacts) -> list[Structure]:
-    """Structures with the features that a model reads.
-
-    Raises:
-        UsageError: If something is neither ASE atoms nor a structure.
-        DataError: If a structure makes no physical sense.
-    """
-    from ase import Atoms
-
-    if isinstance(structures, (Atoms, Structure)):
-        structures = [structures]
-    found = []
-    for index, item in enumerate(structures):
-        if isinstance(item, Structure):
-            structure = item
-        elif isinstance(item, Atoms):
-            structure = Structure.from_ase(
-                item,
-                source=f"structure {index}",
-                node_features=facts.node_features,
-                edge_features=facts.edge_features,
-            )
-        else:
-            raise UsageError(f"structure {index}: expected ASE Atoms or macekit.Structure, got {type(item).__name__}")
-        validate_structure(structure)
-        found.append(structure)
-    return found
+    trained = TrainedModel(module, read_config(directory)["provenance"])
+    return trained if head is None else trained.at_head(head)
 
 
 def _refuse_what_is_no_model(path: Path) -> None:

@@ -18,6 +18,7 @@ from macekit.interop.mace_torch.tree import Module
 from macekit.interop.native import UNITS, WEIGHTS, read_config
 from macekit.interop.physicsml.convert import read_physicsml
 from macekit.interop.physicsml.directory import is_physicsml
+from macekit.model.build import scale_and_shift
 
 ARCHITECTURE = (
     "name", "num_interactions", "hidden_irreps", "max_ell", "correlation", "mlp_irreps", "radial_mlp", "num_bessel",
@@ -75,7 +76,7 @@ def _of_physicsml(directory: Path) -> dict[str, Any]:
 
 def _of_model(choices: ModelConfig, facts: DatasetFacts) -> dict[str, Any]:
     symbols = [chemical_symbols[number] for number in facts.elements]
-    energies = facts.reference_energies
+    names = list(facts.heads) or ["default"]
     return {
         "architecture": {name: getattr(choices, name) for name in ARCHITECTURE},
         "elements": symbols,
@@ -84,12 +85,18 @@ def _of_model(choices: ModelConfig, facts: DatasetFacts) -> dict[str, Any]:
         "predicts": _predicted(choices, facts),
         "heads": {
             name: {
-                "reference_energies": dict(zip(symbols, energies.get(name, [0.0] * len(symbols)), strict=True)),
-                "scale": facts.scale.get(name, 1.0),
-                "shift": facts.shift.get(name, 0.0),
+                target: {
+                    "reference_energies": dict(
+                        zip(symbols, level.reference_energies.get(target, [0.0] * len(symbols)), strict=True)
+                    ),
+                    "scale": scale_and_shift(choices, level, target)[0],
+                    "shift": scale_and_shift(choices, level, target)[1],
+                }
+                for target in facts.targets.y_graph_scalars
             }
-            for name in facts.targets.y_graph_scalars
+            for name, level in zip(names, facts.levels(), strict=True)
         },
+        "default_head": facts.default_head or (names[0] if len(names) == 1 else None),
     }
 
 
@@ -141,15 +148,20 @@ def _of_file(file: Path) -> dict[str, Any]:
         + ["dipole"] * description.predicts_dipole,
         "heads": {
             head: {
-                "reference_energies": {
-                    symbol: description.reference_energies[head][row]
-                    for symbol, row in zip(symbols, order, strict=True)
-                },
-                "scale": description.scale[head],
-                "shift": description.shift[head],
+                "energy": {
+                    "reference_energies": {
+                        symbol: description.reference_energies[head][row]
+                        for symbol, row in zip(symbols, order, strict=True)
+                    },
+                    "scale": description.scale[head],
+                    "shift": description.shift[head],
+                }
             }
+            if description.predicts_energy
+            else {}
             for head in description.heads
         },
+        "default_head": description.default_head,
         "parameters": description.num_parameters,
         "dtype": description.dtype,
         "units": UNITS,

@@ -15,7 +15,7 @@ from macekit.model.basis import polynomial_envelope
 from macekit.model.interaction import Edges
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
-from macekit.model.linear import DegreeLinear, NodeAttributes, node_attributes
+from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, node_attributes
 from macekit.model.product import ProductBasis
 from macekit.model.radial import RadialBasis
 from macekit.model.tuners import make_tuner
@@ -59,6 +59,7 @@ class Backbone(nn.Module):
         self.embedding = nn.Parameter(
             torch.randn(num_node_features, self.channels, generator=generator, dtype=torch.float64)
         )
+        self.normalisation = config.node_normalisation or num_node_features
         last = (0, 1) if has_vector_output else (0,)
         radial_widths = [config.num_bessel + facts.num_edge_features, *config.radial_mlp]
         self.layers, self.tuners = nn.ModuleList(), nn.ModuleList()
@@ -93,10 +94,11 @@ class Backbone(nn.Module):
             self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
-        if config.tuner == "lora":
-            for module in self.layers.modules():
-                if isinstance(module, DegreeLinear):
-                    module.add_lora(config.lora_rank, tuner_generator)
+        for module in self.layers.modules():
+            if isinstance(module, AttributeLinear):
+                module.normalisation = self.normalisation
+            if isinstance(module, DegreeLinear) and config.tuner == "lora":
+                module.add_lora(config.lora_rank, tuner_generator)
 
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees of the features that a layer puts out."""
@@ -132,7 +134,7 @@ class Backbone(nn.Module):
 
     def _embed(self, attributes: NodeAttributes) -> Tensor:
         """Initial scalar features [N, 1, K]."""
-        table = attributes.per_class(self.embedding) / math.sqrt(self.embedding.shape[0])  # [S, K]
+        table = attributes.per_class(self.embedding) / math.sqrt(self.normalisation)  # [S, K]
         return table.index_select(0, attributes.classes)[:, None]
 
     def _edges(self, graph: Graph, dtype: torch.dtype) -> Edges:

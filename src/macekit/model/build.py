@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from macekit.config.model import VARIANTS
 from macekit.errors import ConfigError, did_you_mean
 from macekit.model.backbone import Backbone
 from macekit.model.compatibility import EarlyVectorReadouts, MeanDeviationHead, ShiftedVectorHead
+from macekit.model.levels import PerLevel
 from macekit.model.mace import Heads, Mace
 from macekit.model.readout import DeviationHead, ScalarHead, ScalarReadouts, VectorHead, VectorReadouts
 from macekit.model.repulsion import REPULSIONS
@@ -32,7 +33,7 @@ def build_model(
     Args:
         name: `mace_model`, `mean_var_mace_model`, `ssf_mace_model` or `adapter_mace_model`.
         config: Choices: the documented configuration, as an object or a mapping.
-        facts: Facts about the data: elements, cutoff, targets, reference energies, scales.
+        facts: Facts about the data: elements, cutoff, targets, reference energies, scales, levels of theory.
         seed: Seed of the weights; torch's own random state is left alone.
         dtype: torch.float32 or torch.float64.
 
@@ -53,12 +54,15 @@ def build_model(
         config, facts, average or 1.0, _has_vector_output(config, facts), generator, Generator().manual_seed(seed)
     )
     repulsion = REPULSIONS[config.pair_repulsion]
-    heads = _heads(config, facts, backbone, generator)
+    heads = _by_level([_heads(config, level, backbone, generator) for level in facts.levels()])
     return Mace(config, facts, backbone, heads, None if repulsion is None else repulsion(config, facts)).to(dtype)
 
 
 def scale_and_shift(config: ModelConfig, facts: DatasetFacts, target: str) -> tuple[float, float]:
-    """Factor and constant of a target: the configuration's for the energy where it has numbers, else measured."""
+    """Factor and constant of a target: the configuration's for the energy where it has numbers, else measured.
+
+    The facts are those of one level of theory.
+    """
     scale, shift = facts.scale.get(target, 1.0), facts.shift.get(target, 0.0)
     if target == facts.targets.energy:
         scale = config.scaling_std if isinstance(config.scaling_std, float) else scale
@@ -101,6 +105,19 @@ def _check(config: ModelConfig, facts: DatasetFacts) -> None:
         raise ConfigError(
             f"data.targets.stress: '{facts.targets.stress}' given, but data.targets.y_graph_scalars names no energy"
         )
+
+
+def _by_level(levels: Sequence[Heads]) -> Heads:
+    """The heads of all levels of theory as one; a single level stays as it is."""
+    if len(levels) == 1:
+        return levels[0]
+    names = [name for name, head in levels[0].named_children() if head is not None]
+    return Heads(
+        **{
+            name: PerLevel([getattr(level, name) for level in levels], of_structures=name == "graph_scalars_std")
+            for name in names
+        }
+    )
 
 
 def _heads(config: ModelConfig, facts: DatasetFacts, backbone: Backbone, generator: Generator) -> Heads:

@@ -52,9 +52,9 @@ class ShiftedVectorHead(VectorHead):
         super().__init__(readouts, scale)
         self.shift = Constants([shift])
 
-    def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
+    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
         """Vectors of the atoms, float64 [N, 3]."""
-        return super().forward(per_layer) + self.shift.value
+        return super().forward(per_layer, graph) + self.shift.value
 
 
 class MeanDeviationHead(DeviationHead):

@@ -104,11 +104,13 @@ class AttributeLinear(nn.Module):
         num_features: F, number of node features.
         channels: K, number of input and output channels.
         generator: Source of the initial weights.
+
+    `normalisation` is F, or that of the model that this one has some of the elements of.
     """
 
     def __init__(self, degrees: Sequence[int], num_features: int, channels: int, generator: Generator) -> None:
         super().__init__()
-        self.degrees = tuple(degrees)
+        self.degrees, self.normalisation = tuple(degrees), num_features
         self.weights = nn.ParameterDict(
             {str(l): _normal((num_features, channels, channels), generator) for l in self.degrees}
         )
@@ -117,11 +119,15 @@ class AttributeLinear(nn.Module):
         """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
         mapped = []
         for l, block in zip(self.degrees, blocks, strict=True):
-            weight: Tensor = self.weights[str(l)]
-            matrices = attributes.per_class(weight) / math.sqrt(weight.shape[0] * weight.shape[1])  # [S, K, K]
+            matrices = self.matrices(l, attributes)
             parts = block.index_select(0, attributes.order).split(attributes.counts)
             mapped.append(torch.cat([part @ matrices[s] for s, part in enumerate(parts) if part.shape[0]] or [block]))
         return torch.cat(mapped, dim=1).index_select(0, attributes.inverse)
+
+    def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
+        """The matrix of every class for one degree, [S, K, K]."""
+        weight: Tensor = self.weights[str(l)]
+        return attributes.per_class(weight) / math.sqrt(self.normalisation * weight.shape[1])
 
 
 def split_degrees(x: Tensor, degrees: Sequence[int]) -> list[Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from macekit.config import DatasetFacts, ModelConfig
 from macekit.geometry.graph import Graph
 from macekit.model.backbone import Backbone
+from macekit.model.levels import PerLevel
 from macekit.model.readout import DeviationHead, ScalarHead, VectorHead, pool
 from macekit.model.repulsion import ZBLRepulsion
 
@@ -17,11 +18,11 @@ class Heads(nn.Module):
 
     def __init__(
         self,
-        graph_scalars: ScalarHead | None = None,
-        graph_scalars_std: DeviationHead | None = None,
-        graph_vector: VectorHead | None = None,
-        node_scalars: ScalarHead | None = None,
-        node_vector: VectorHead | None = None,
+        graph_scalars: ScalarHead | PerLevel | None = None,
+        graph_scalars_std: DeviationHead | PerLevel | None = None,
+        graph_vector: VectorHead | PerLevel | None = None,
+        node_scalars: ScalarHead | PerLevel | None = None,
+        node_vector: VectorHead | PerLevel | None = None,
     ) -> None:
         super().__init__()
         self.graph_scalars = graph_scalars
@@ -87,11 +88,11 @@ class Mace(nn.Module):
         if heads.graph_scalars_std is not None:
             outputs["y_graph_scalars::std"] = heads.graph_scalars_std(per_layer, graph)
         if heads.graph_vector is not None:
-            outputs["y_graph_vector"] = pool(heads.graph_vector(per_layer), graph)
+            outputs["y_graph_vector"] = pool(heads.graph_vector(per_layer, graph), graph)
         if heads.node_scalars is not None:
             outputs["y_node_scalars"] = heads.node_scalars(per_layer, graph)
         if heads.node_vector is not None:
-            outputs["y_node_vector"] = heads.node_vector(per_layer)
+            outputs["y_node_vector"] = heads.node_vector(per_layer, graph)
         return outputs
 
     def _with_repulsion(self, nodes: Tensor, graph: Graph) -> Tensor:

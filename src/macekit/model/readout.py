@@ -206,7 +206,7 @@ class VectorHead(nn.Module):
         self.readouts = readouts
         self.scale = Constants([scale])
 
-    def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
+    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
         """Vectors of the atoms, float64 [N, 3]."""
         return self.scale.value * self.readouts(per_layer).double()  # type: ignore[no-any-return]
 

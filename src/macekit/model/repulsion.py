@@ -40,7 +40,7 @@ class ZBLRepulsion(nn.Module):
         self.screening = Constants(constants_of(config, "zbl_screening", [0.4543, 0.300]))
         self.weights = Constants(constants_of(config, "zbl_weights", [0.1818, 0.5099, 0.2802, 0.02817]))
         self.decays = Constants(DECAYS)
-        self.factor = constants_of(config, "zbl_factor", [1.0])[0]
+        self.factors = Constants(constants_of(config, "zbl_factor", [1.0]))
 
     def forward(self, graph: Graph) -> Tensor:
         """Energy of every atom, float64 [N], eV."""
@@ -52,8 +52,16 @@ class ZBLRepulsion(nn.Module):
         screened = torch.exp(-scaled[:, None] * self.decays.value) @ self.weights.value  # [E]
         reach = self.radii.value[sender] + self.radii.value[receiver]
         envelope = polynomial_envelope(lengths / reach, 1.0, self.power)
-        energies = (0.5 * self.factor * COULOMB) * first * second / lengths * screened * envelope
+        factor = self._factor(graph)
+        energies = (0.5 * factor * COULOMB) * first * second / lengths * screened * envelope
         return energies.new_zeros(graph.num_nodes).index_add(0, graph.edge_index[1], energies)
+
+    def _factor(self, graph: Graph) -> Tensor:
+        """Factor of every edge [E], or of all [1]; levels of theory of imported models have one each."""
+        factors: Tensor = self.factors.value
+        if len(factors) == 1:
+            return factors
+        return factors[graph.head[graph.batch[graph.edge_index[1]]]]
 
 
 REPULSIONS: dict[str, type[ZBLRepulsion] | None] = {"none": None, "zbl": ZBLRepulsion}

@@ -173,6 +173,7 @@ def _built_in(elements: Sequence[int], cutoff: float) -> Graph:
         batch=torch.zeros(count, dtype=torch.int64),
         node_features=torch.zeros(count, 0, dtype=torch.float64),
         edge_features=torch.zeros(len(sender), 0, dtype=torch.float64),
+        head=torch.zeros(1, dtype=torch.int64),
     )
 
 

@@ -85,6 +85,7 @@ def refusal(model: Mace) -> str | None:
     reasons = {
         "a model without an energy": facts.targets.energy is None or heads.graph_scalars is None,
         **{f"{name} beside the energy": head is not None for name, head in others.items()},
+        "several levels of theory at once": len(facts.heads) > 1,
         "additional atom features": facts.num_node_features != len(facts.elements),
         "bond features": facts.num_edge_features > 0,
         f"the tuner '{config.tuner}'": not all(isinstance(tuner, (NoTuner, SSF)) for tuner in model.backbone.tuners),
@@ -115,7 +116,7 @@ def fold(model: Mace, elements: Sequence[int], dtype: torch.dtype) -> FoldedMode
     with torch.no_grad():
         tables = tabulate(model, elements, dtype)
         backbone = model.backbone
-        embedding = backbone.embedding[index] / math.sqrt(backbone.embedding.shape[0])
+        embedding = backbone.embedding[index] / math.sqrt(backbone.normalisation)
         features, layers, per_layer = Affine({}, embedding), [], []
         for t, layer in enumerate(_layers(model)):
             is_last = t == len(backbone.layers) - 1
@@ -153,7 +154,7 @@ def _by_element(linear: AttributeLinear, index: Tensor) -> dict[int, Tensor]:
     matrices = {}
     for l in linear.degrees:
         weight = linear.weights[str(l)]
-        matrices[l] = weight[index] / math.sqrt(weight.shape[0] * weight.shape[1])
+        matrices[l] = weight[index] / math.sqrt(linear.normalisation * weight.shape[1])
     return matrices
 
 
@@ -269,7 +270,7 @@ def _fold_repulsion(model: Mace, index: Tensor) -> Repulsion | None:
     numbers, radii = repulsion.numbers.value[index], repulsion.radii.value[index]
     prefactor, exponent = repulsion.screening.value
     powers = numbers.pow(exponent)
-    strength = 0.5 * repulsion.factor * COULOMB * numbers[:, None] * numbers
+    strength = 0.5 * repulsion.factors.value * COULOMB * numbers[:, None] * numbers
     inverse = (powers[:, None] + powers) / (prefactor * BOHR)
     return Repulsion(
         repulsion.power,

@@ -12,7 +12,7 @@ from macekit.config import TargetsConfig
 from macekit.data import Structure
 from macekit.geometry.batch import LABEL_SHAPES
 from macekit.geometry.graph import Graph, collate
-from macekit.geometry.neighbours import graph_from_structure
+from macekit.geometry.neighbours import graph_for
 from macekit.model.mace import Mace
 from macekit.outputs.compiled import Evaluator
 
@@ -47,7 +47,7 @@ def predict(
         [N, 3], forces among them.
 
     Raises:
-        DataError: If a structure has an element that the model does not know.
+        DataError: If a structure has an element or a head that the model does not know.
     """
     kinds = target_kinds(model)
     evaluator = Evaluator(model) if evaluator is None else evaluator
@@ -105,11 +105,10 @@ def by_target(targets: TargetsConfig, outputs: dict[str, Tensor]) -> dict[str, T
 
 def _batches(model: Mace, structures: Sequence[Structure], batch_edges: int, batch_structures: int) -> Iterator[Graph]:
     """Graphs of consecutive structures; one at a time is made, so that memory stays bounded."""
-    facts = model.facts
     waiting: list[Graph] = []
     edges = 0
     for structure in structures:
-        graph = graph_from_structure(structure, facts.elements, facts.cutoff, facts.num_edge_features)
+        graph = graph_for(structure, model.facts)
         if waiting and (edges + graph.num_edges > batch_edges or len(waiting) == batch_structures):
             yield collate(waiting)
             waiting, edges = [], 0

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from macekit.geometry.batch import GraphDataset
-from macekit.model.build import build_model, scale_and_shift
+from macekit.model.build import build_model
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.evaluation import BATCH_EDGES, edge_batches
@@ -26,29 +26,34 @@ def calibrated(model: Mace, data: GraphDataset) -> tuple[Mace, float]:
         data: The structures it was trained on; those with edges and an energy count.
 
     Returns:
-        The model, a new one where anything changed, and the change of the energy of every atom, eV. A
-        `scaling_mean` given as a number is a choice and stays.
+        The model, a new one where anything changed, and the change of the energy of every atom, eV: with several
+        levels of theory, which have a constant each, the largest. A `scaling_mean` given as a number is a choice and
+        stays.
     """
     target = model.facts.targets.energy
     if target is None or model.config.scaling_mean != "auto":
         return model, 0.0
-    errors = _errors_per_atom(model, data, target)
-    if not errors.size:
+    errors = [_errors_per_atom(model, data, target, head) for head in range(len(model.facts.levels()))]
+    changes = [float(found.mean()) if found.size else 0.0 for found in errors]
+    if not any(found.size for found in errors):
         return model, 0.0
-    change = float(errors.mean())
-    shift = scale_and_shift(model.config, model.facts, target)[1] + change
-    facts = model.facts.model_copy(update={"shift": {**model.facts.shift, target: shift}})
+    facts = model.facts.shifted(target, changes)
     moved = build_model(model.config.name, model.config, facts, dtype=model.dtype).to(model.device)
     moved.load_state_dict(model.state_dict())
-    return moved.train(model.training), change
+    return moved.train(model.training), max(changes, key=abs)
 
 
-def _errors_per_atom(model: Mace, data: GraphDataset, target: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """(label − prediction) / number of atoms of a sample spread evenly over the data."""
+def _errors_per_atom(
+    model: Mace, data: GraphDataset, target: str, head: int
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """(label − prediction) / number of atoms of a sample spread evenly over the data of one level of theory."""
+    structures, facts = data.structures, model.facts
     column = model.facts.targets.y_graph_scalars.index(target)
     edges = data.num_edges()
     labelled = [
-        i for i in np.flatnonzero(edges).tolist() if np.isfinite(data.structures[i].targets.get(target, np.nan))
+        i
+        for i in np.flatnonzero(edges).tolist()
+        if np.isfinite(structures[i].targets.get(target, np.nan)) and facts.head_index(structures[i].head) == head
     ]
     if not labelled:
         return np.zeros(0)

@@ -47,6 +47,18 @@ class World:
         dist.all_reduce(total)
         return total.to(tensor.device)
 
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes, equal in shape, as one on the CPU, [processes, ...], bit by bit."""
+        rows = torch.zeros(self.size, *tensor.shape, dtype=tensor.dtype)
+        rows[self.rank] = tensor.detach().cpu()
+        return self.sum(rows)
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For every flag whether it is set on any process."""
+        if self.size == 1:
+            return flags
+        return tuple((self.sum(torch.tensor([float(flag) for flag in flags])) > 0).tolist())
+
     def barrier(self) -> None:
         """Wait for all processes."""
         self.sum(torch.zeros(1))

@@ -45,6 +45,8 @@ class Evaluation:
     reference energies."""
     labelled: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """The labels in the same order."""
+    by_head: dict[str, dict[str, TargetErrors]] = field(default_factory=dict)
+    """Errors by level of theory, where the model has several, then by target."""
 
 
 def edge_batches(num_edges: Sequence[int], max_edges: int, rank: int = 0, size: int = 1) -> list[list[int]]:
@@ -79,7 +81,7 @@ def evaluate_dataset(
         world: Processes that share the work; all get the errors, each the predictions of its own share.
 
     Raises:
-        DataError: If a structure has an element the model does not know.
+        DataError: If a structure has an element or a head that the model does not know.
     """
     world = world or World(0, 1, model.device)
     dataset = structures if isinstance(structures, GraphDataset) else GraphDataset(structures, model.facts)
@@ -96,14 +98,18 @@ def evaluate_dataset(
             pairs[metric.target].append(_present_pairs(predictions, batch, metric, model))
     sums = world.sum(sums)
     types = [structure.config_type for structure in dataset.structures]
-    by_type = {
-        name: errors_from_sums(sums[[kind == name for kind in types]].sum(0), metrics) for name in sorted(set(types))
-    }
+    heads = list(model.facts.heads) if len(model.facts.heads) > 1 else []
+    levels = [heads[model.facts.head_index(structure.head)] for structure in dataset.structures if heads]
+
+    def by_group(groups: list[str], names: Sequence[str]) -> dict[str, dict[str, TargetErrors]]:
+        return {name: errors_from_sums(sums[[group == name for group in groups]].sum(0), metrics) for name in names}
+
     joined = {target: _joined(found) for target, found in pairs.items()}
     return Evaluation(
         metrics=metrics,
         errors=errors_from_sums(sums.sum(0), metrics),
-        by_config_type=by_type,
+        by_config_type=by_group(types, sorted(set(types))),
+        by_head=by_group(levels, [head for head in heads if head in levels]),
         num_structures=len(dataset),
         predicted={target: pair[0] for target, pair in joined.items()},
         labelled={target: pair[1] for target, pair in joined.items()},
@@ -157,12 +163,10 @@ def _present_pairs(
     label, prediction = labels[:, metric.columns], prediction[:, metric.columns]
     if metric.per_atom:
         graph = batch.graph
-        reference = torch.tensor(
-            model.facts.reference_energies.get(metric.target, [0.0] * len(model.facts.elements)),
-            dtype=torch.float64,
-            device=label.device,
-        )
-        baseline = label.new_zeros(graph.num_graphs).index_add(0, graph.batch, reference[graph.species])[:, None]
+        zeros = [0.0] * len(model.facts.elements)
+        references = [level.reference_energies.get(metric.target, zeros) for level in model.facts.levels()]
+        of_atoms = label.new_tensor(references)[graph.head[graph.batch], graph.species]
+        baseline = label.new_zeros(graph.num_graphs).index_add(0, graph.batch, of_atoms)[:, None]
         atoms = graph.nodes_per_graph()[:, None]
         label, prediction = (label - baseline) / atoms, (prediction - baseline) / atoms
     present = ~label.isnan()

@@ -10,11 +10,13 @@ from typing import Any, Final
 from torch import Tensor
 
 from macekit.errors import ResumeError
-from macekit.training.checkpoints import has_checkpoint, read_checkpoint, write_checkpoint
+from macekit.training.checkpoints import read_checkpoint, read_plain, unpack, write_checkpoint
 from macekit.training.run_directory import RunDirectory
 
 INTERVAL: Final = 20.0
-"""Seconds between checkpoints; the first and the last epoch are always written."""
+"""Seconds between checkpoints at the end of epochs; the first and the last epoch are always written."""
+INTERVAL_WITHIN: Final = 300.0
+"""Seconds between checkpoints within an epoch."""
 _FREE_TO_CHANGE: Final = ("training.max_epochs", "training.early_stopping")
 
 
@@ -37,7 +39,7 @@ class Keeper:
         self.value = math.inf
         self.weights: dict[str, Tensor] = {}
         self._is_written = True
-        self._written_at = -math.inf
+        self._started, self._written_at = time.monotonic(), -math.inf
 
     def offer(self, epoch: int, value: float, weights: Mapping[str, Tensor]) -> bool:
         """Keep a copy of the weights if the metric is better than all before; whether it was."""
@@ -52,15 +54,20 @@ class Keeper:
         """Whether the metric has not improved for `patience` epochs."""
         return patience is not None and epoch - self.epoch >= patience
 
-    def is_due(self) -> bool:
-        """Whether it is time for a checkpoint."""
-        return self.is_writer and time.monotonic() - self._written_at >= INTERVAL
+    def is_due(self, *, within_epoch: bool = False) -> bool:
+        """Whether this process finds it is time for a checkpoint."""
+        if not self.is_writer:
+            return False
+        if within_epoch:
+            return time.monotonic() - max(self._written_at, self._started) >= INTERVAL_WITHIN
+        return time.monotonic() - self._written_at >= INTERVAL
 
     def write_last(self, state: Mapping[str, Any]) -> None:
         """Write `last`, and `best` with it."""
         self.write_best()
         if self.is_writer:
-            write_checkpoint(self.directory.last, {**state, "fingerprint": self.fingerprint})
+            best = {"epoch": self.epoch, "value": self.value, "weights": self.weights}
+            write_checkpoint(self.directory.last, {**state, "best": best, "fingerprint": self.fingerprint})
             self._written_at = time.monotonic()
 
     def write_best(self) -> None:
@@ -75,29 +82,51 @@ class Keeper:
             write_checkpoint(self.directory.best, state)
             self._is_written = True
 
+    def check_last(self) -> None:
+        """Make sure that `last` belongs to this run.
+
+        Raises:
+            ResumeError: If it is missing or damaged, or belongs to another run; names what differs.
+        """
+        check_fingerprint(self.directory, self.fingerprint)
+
     def read_last(self) -> dict[str, Any]:
         """The state to go on from, with the best so far taken over.
 
         Raises:
             ResumeError: If it is missing or damaged, or belongs to another run; names what differs.
         """
+        self.check_last()
         state = read_checkpoint(self.directory.last)
-        before, now = _flat(state["fingerprint"]), _flat(self.fingerprint)
-        differing = [
-            f"{key}: {before.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in _FREE_TO_CHANGE
-        ]
-        if differing:
-            raise ResumeError(
-                f"{self.directory.last} belongs to another run; {'; '.join(differing)}",
-                "resume with the settings of then, or give another run.directory",
-            )
-        if has_checkpoint(self.directory.best):
-            best = read_checkpoint(self.directory.best)
-            if best["epoch"] <= state["epoch"]:
-                self.epoch, self.value, self.weights = best["epoch"], best["value"], best["weights"]
+        best = state["best"]
+        self.epoch, self.value, self.weights = best["epoch"], best["value"], best["weights"]
+        self._is_written = not self.weights
         return state
+
+
+def check_fingerprint(directory: RunDirectory, fingerprint: Mapping[str, Any]) -> None:
+    """Make sure that the last checkpoint agrees with everything that a fingerprint names.
+
+    Args:
+        directory: The run.
+        fingerprint: Nested plain values; possibly only some of its sections.
+
+    Raises:
+        ResumeError: If there is none that can be read, or it belongs to another run; names what differs.
+    """
+    stored = unpack(read_plain(directory.last)["fingerprint"], {})
+    before = _flat({section: stored[section] for section in fingerprint if section in stored})
+    now = _flat(fingerprint)
+    differing = [
+        f"{key}: {before.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in _FREE_TO_CHANGE
+    ]
+    if differing:
+        raise ResumeError(
+            f"{directory.last} belongs to another run; {'; '.join(differing)}",
+            "resume with the settings of then, or give another run.directory",
+        )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import math
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from macekit.config import TrainingConfig
 from macekit.data.sampler import EpochSampler
+from macekit.errors import RunStopped
 from macekit.geometry.batch import Batch, GraphDataset
 from macekit.model.mace import Mace
 from macekit.training.distributed import World
@@ -20,8 +22,11 @@ from macekit.training.losses import Losses, LossSums
 from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
 from macekit.training.optimizers import build_optimizer, build_scheduler
+from macekit.training.progress import EpochProgress
+from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.signals import StopRequests
 from macekit.training.steps import Stepper
 
 
@@ -56,6 +61,7 @@ class Fit:
         directory: Where checkpoints and metrics go.
         log: Where lines go.
         log_every: Epochs between lines.
+        checkpoint_steps: Steps between checkpoints within an epoch; None: by time only.
         fingerprint: What a checkpoint must agree with to be resumed.
 
     Raises:
@@ -74,12 +80,15 @@ class Fit:
         directory: RunDirectory,
         log: RunLog,
         log_every: int = 1,
+        checkpoint_steps: int | None = None,
         fingerprint: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.world, self.directory, self.log = config, world, directory, log
         self.log_every, self.train_set, self.valid_set = log_every, train_set, valid_set
         self.losses = Losses(model.config, model.facts.targets)
-        self.metrics = target_metrics(model.facts.targets, compute_forces=model.config.compute_forces)
+        self.metrics = target_metrics(
+            model.facts.targets, compute_forces=model.config.compute_forces, heads=list(model.facts.heads)
+        )
         self.metrics = [metric for metric in self.metrics if metric.output in self.losses.outputs]
         optimizer = build_optimizer(config.optimizer, model)
         self.stepper = Stepper(model, self.losses, optimizer, world, ema=config.ema, gradient_clip=config.gradient_clip)
@@ -107,8 +116,11 @@ class Fit:
         if config.scheduler is not None and config.scheduler.name == "ReduceLROnPlateau":
             self.plateau_monitor = self._watched(config.scheduler.monitor, "training.scheduler.monitor")
         self.keeper = Keeper(directory, self.monitor, fingerprint or {}, is_writer=world.is_main)
-        self.epoch = 0
+        self.seed, self.checkpoint_steps = seed, checkpoint_steps
+        self.epoch = self.step = 0
+        self.progress: EpochProgress | None = None
         self.history: list[dict[str, Any]] = []
+        self.requests = StopRequests()
 
     def run(self, *, resume: bool = False) -> FitResult:
         """Train to the end, and leave the best weights in the model.
@@ -119,43 +131,53 @@ class Fit:
         Raises:
             NonFiniteError: If a loss or gradient became NaN or infinite; the checkpoints are those of before.
             ResumeError: If the checkpoint does not belong to this run.
+            RunStopped: After SIGTERM or SIGUSR1; the checkpoint is that of the last step.
+            KeyboardInterrupt: After Ctrl-C, likewise.
         """
-        if resume:
-            self._resume()
-        self.stepper.distribute(self._batch([0]))
-        patience = self.config.early_stopping
-        legend = epoch_legend(
-            self.metrics, has_validation=self.valid_set is not None, uses_average=self.config.ema is not None
-        )
-        self.log.line(legend)
-        stopped_early = self.keeper.is_stale(self.epoch, patience)
-        try:
-            while self.epoch < self.config.max_epochs and not stopped_early:
-                row = self._epoch()
-                stopped_early = self.keeper.is_stale(self.epoch, patience)
-                is_end = stopped_early or self.epoch == self.config.max_epochs
-                if is_end or self.epoch == 1 or self.epoch % self.log_every == 0:
-                    self.log.line(epoch_line(row, self.metrics, self.config.max_epochs))
-                if is_end or self.keeper.is_due():
-                    self.keeper.write_last(self._state())
-        finally:
-            self.keeper.write_best()
+        with private_random_state(self.seed, self.world), self.requests:
+            self.stepper.distribute(self._batch([0]))
+            if resume:
+                self._resume()
+            self.log.line(
+                epoch_legend(
+                    self.metrics, has_validation=self.valid_set is not None, uses_average=self.config.ema is not None
+                )
+            )
+            try:
+                stopped_early = self._epochs()
+            finally:
+                self.keeper.write_best()
         if stopped_early:
             self.log.line(
-                f"stopped early: {self.monitor} has not improved for {patience} epochs "
+                f"stopped early: {self.monitor} has not improved for {self.config.early_stopping} epochs "
                 f"(best {self.keeper.value:.6g} in epoch {self.keeper.epoch})"
             )
         if self.keeper.weights:
             self.stepper.model.load_state_dict(self.keeper.weights)
         return FitResult(self.epoch, self.keeper.epoch, self.keeper.value, self.monitor, stopped_early, self.history)
 
+    def _epochs(self) -> bool:
+        """All epochs that are left; whether they ended early."""
+        patience = self.config.early_stopping
+        stopped_early = self.keeper.is_stale(self.epoch, patience)
+        while self.epoch < self.config.max_epochs and not stopped_early:
+            row = self._epoch()
+            stopped_early = self.keeper.is_stale(self.epoch, patience)
+            is_end = stopped_early or self.epoch == self.config.max_epochs
+            if is_end or self.epoch == 1 or self.epoch % self.log_every == 0:
+                self.log.line(epoch_line(row, self.metrics, self.config.max_epochs))
+            must_stop, is_due = self.world.any(self.requests.received is not None, self.keeper.is_due())
+            if is_end or is_due or must_stop:
+                self.keeper.write_last(self._state())
+            if must_stop and not is_end:
+                self._stop()
+        return stopped_early
+
     def _epoch(self) -> dict[str, Any]:
         """One pass over the training data and one over the validation data; the row of metrics."""
-        start = time.perf_counter()
-        learning_rate = self.stepper.optimizer.param_groups[0]["lr"]
-        sums, errors = self._train_epoch()
-        row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": float(learning_rate)}
-        row |= named_metrics("train", sums, errors, self.losses, self.metrics)
+        progress = self._train_epoch()
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": progress.learning_rate}
+        row |= named_metrics("train", *progress.total(self.world), self.losses, self.metrics)
         if self.valid_set is not None:
             row |= named_metrics("val", *self._validate(self.valid_set), self.losses, self.metrics)
         if self.plateau_monitor is not None:
@@ -163,33 +185,56 @@ class Fit:
         elif self.scheduler is not None and not self.steps_scheduler:
             self.scheduler.step()
         self.epoch += 1
-        row["seconds"] = time.perf_counter() - start
+        self.progress = None
+        row["seconds"] = progress.seconds
         row["is_best"] = self.keeper.offer(self.epoch, row[self.monitor], self.stepper.deployed.state_dict())
         self.history.append(row)
         if self.world.is_main:
             self.directory.append_metrics(row)
         return row
 
-    def _train_epoch(self) -> tuple[LossSums, Tensor]:
-        """All steps of one epoch; sums of losses and errors over all processes."""
-        stepper, world = self.stepper, self.world
-        totals = self.losses.empty()
-        errors = torch.zeros(len(self.metrics), 3, dtype=torch.float64, device=world.device)
-        self.sampler.set_epoch(self.epoch)
+    def _train_epoch(self) -> EpochProgress:
+        """The steps of an epoch that are left; sums of losses and errors on this process."""
+        stepper = self.stepper
+        if self.progress is None:
+            rate = float(stepper.optimizer.param_groups[0]["lr"])
+            self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
+            self.sampler.set_epoch(self.epoch)
         stepper.model.train()
         with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
             for indices in self.sampler:
                 batch = self._batch(indices)
-                result = stepper.gradient(batch)
+                asks = self.requests.received is not None, self.keeper.is_due(within_epoch=True)
+                result = stepper.gradient(batch, [float(ask) for ask in asks])
                 if not result.is_finite:
                     raise non_finite_error(stepper, self.train_set, indices, epoch=self.epoch + 1, loss=result.loss)
                 stepper.update()
                 if self.steps_scheduler:
                     self.scheduler.step()
-                totals = totals.plus(result.sums)
-                errors += structure_sums(result.predictions, batch, self.metrics).sum(0)
+                self.progress.add(result.sums, structure_sums(result.predictions, batch, self.metrics).sum(0))
                 advance(result.loss)
-        return LossSums(world.sum(totals.numerators), world.sum(totals.counts)), world.sum(errors)
+                self._after_step(result.notices)
+        return self.progress
+
+    def _after_step(self, notices: tuple[float, ...]) -> None:
+        """A checkpoint where one is due, and the end where it was asked for."""
+        self.step += 1
+        must_stop, is_due = (notice > 0 for notice in notices)
+        if must_stop or is_due or (self.checkpoint_steps and self.step % self.checkpoint_steps == 0):
+            self.keeper.write_last(self._state())
+        if must_stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the run as a signal asked for; the checkpoint is written."""
+        self.world.barrier()
+        received = self.requests.received
+        name = received.name if received is not None else "a signal to another process"
+        text = f"stopped by {name} in epoch {self.epoch + 1} after {self.step} steps in all"
+        self.log.line(f"{text}; {self.directory.last} is written")
+        if received is signal.SIGINT:
+            raise KeyboardInterrupt
+        raise RunStopped(text, "go on with --resume")
 
     def _validate(self, dataset: GraphDataset) -> tuple[LossSums, Tensor]:
         edges = self.train_set.num_edges()
@@ -214,12 +259,15 @@ class Fit:
         return chosen
 
     def _state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on. Batches follow from seed and epoch alone."""
+        """Everything that the next step depends on. All processes call this; the first writes it."""
         scheduler = None if self.scheduler is None else self.scheduler.state_dict()
         return {
             "epoch": self.epoch,
+            "step": self.step,
             "scheduler": scheduler,
             "sampler": self.sampler.state_dict(),
+            "progress": None if self.progress is None else self.progress.state(self.world),
+            "random": random_states(self.world),
             **self.stepper.state(),
         }
 
@@ -229,11 +277,19 @@ class Fit:
         self.stepper.restore(state)
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.epoch = int(state["epoch"])
-        self.history = [row for row in self.directory.read_metrics() if row["epoch"] <= self.epoch]
+        restore_random_state(state["random"], self.world)
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        if state["progress"] is not None:
+            empty = EpochProgress(self.losses.empty(), len(self.metrics), 0.0, self.world.device)
+            self.progress = empty.restored(state["progress"], self.world)
+        rows = self.directory.read_metrics()
         self.world.barrier()
         if self.world.is_main:
-            self.directory.metrics.unlink(missing_ok=True)
-            for row in self.history:
-                self.directory.append_metrics(row)
-        self.log.line(f"resumed after epoch {self.epoch} from {self.directory.last}")
+            self.directory.rewind_metrics(self.epoch)
+        self.history = [
+            {key: math.nan if value is None else value for key, value in row.items()}
+            for row in rows
+            if row["epoch"] <= self.epoch
+        ]
+        within = "" if self.progress is None else f" and {self.sampler.position} steps of the next"
+        self.log.line(f"resumed after epoch {self.epoch}{within} from {self.directory.last}")

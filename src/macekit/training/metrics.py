@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,15 @@ class TargetMetric:
     """The printed unit."""
     symbol: str
     """Short name for the line of an epoch."""
+    head: str = ""
+    """The level of theory that is measured alone; empty: all of them."""
+    head_index: int = 0
+    """Its index in the model's heads."""
+
+    @property
+    def name(self) -> str:
+        """The target, after its head where one is measured alone: `energy`, `pbe/energy`."""
+        return f"{self.head}/{self.target}" if self.head else self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,13 @@ class TargetErrors:
     """Number of elements compared."""
 
 
-def target_metrics(targets: TargetsConfig, *, compute_forces: bool) -> list[TargetMetric]:
+def target_metrics(targets: TargetsConfig, *, compute_forces: bool, heads: Sequence[str] = ()) -> list[TargetMetric]:
     """One metric per target: energies per atom in meV, forces in meV/Å, stress in meV/Å³, others as they are.
 
     Args:
         targets: Target of every output.
         compute_forces: Whether the node vector is the force.
+        heads: Levels of theory of the model; where there are several, each is also measured alone.
     """
     metrics = []
     for output, names in output_targets(targets).items():
@@ -68,7 +79,8 @@ def target_metrics(targets: TargetsConfig, *, compute_forces: bool) -> list[Targ
             elif output == "stress":
                 factor, unit, symbol = 1000.0, "meV/Å³", "S"
             metrics.append(TargetMetric(target, output, columns, is_energy, factor, unit, symbol))
-    return metrics
+    levels = list(enumerate(heads)) if len(heads) > 1 else []
+    return metrics + [replace(metric, head=head, head_index=i) for i, head in levels for metric in metrics]
 
 
 def _unit(target: str) -> str:
@@ -95,7 +107,8 @@ def structure_sums(predictions: dict[str, Tensor], batch: Batch, metrics: list[T
     atoms = batch.graph.nodes_per_graph()[:, None].to(torch.float64)
     names: dict[str, list[str]] = {}
     for metric in metrics:
-        names.setdefault(metric.output, []).append(metric.target)
+        if not metric.head:
+            names.setdefault(metric.output, []).append(metric.target)
     differences: dict[str, tuple[Tensor, Tensor]] = {}
     for output, targets in names.items():
         if output in predictions:
@@ -115,16 +128,18 @@ def structure_sums(predictions: dict[str, Tensor], batch: Batch, metrics: list[T
             sums[:, index] = sums[:, index].index_add(0, batch.graph.batch, rows)
         else:
             sums[:, index] = rows
+        if metric.head:
+            sums[:, index] *= (batch.graph.head == metric.head_index)[:, None]
     return sums
 
 
 def errors_from_sums(sums: Tensor, metrics: list[TargetMetric]) -> dict[str, TargetErrors]:
-    """Errors of every target in its printed unit, from sums [M, 3] over structures, batches and processes."""
+    """Errors by name of the metric in its printed unit, from sums [M, 3] over structures, batches, processes."""
     found = {}
     for metric, (square, absolute, count) in zip(metrics, sums.tolist(), strict=True):
         if count:
             rmse = metric.factor * math.sqrt(square / count)
-            found[metric.target] = TargetErrors(rmse, metric.factor * absolute / count, int(count))
+            found[metric.name] = TargetErrors(rmse, metric.factor * absolute / count, int(count))
         else:
-            found[metric.target] = TargetErrors(math.nan, math.nan, 0)
+            found[metric.name] = TargetErrors(math.nan, math.nan, 0)
     return found

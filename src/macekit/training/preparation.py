@@ -23,9 +23,11 @@ from macekit.data import (
     read_structures,
     separate_isolated_atoms,
 )
+from macekit.errors import DataError, ResumeError
 from macekit.geometry.statistics import measure_facts
 from macekit.model.build import build_model, scale_and_shift
 from macekit.model.mace import Mace
+from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
 from macekit.training.losses import output_losses, output_targets
 from macekit.training.run_directory import RunDirectory, RunLog
@@ -50,7 +52,7 @@ class RunData:
         for structures in (self.train, self.valid):
             for structure in structures:
                 digest.update(structure.atomic_numbers.tobytes() + structure.positions.tobytes())
-                digest.update(structure.cell.tobytes() + structure.pbc.tobytes())
+                digest.update(structure.cell.tobytes() + structure.pbc.tobytes() + structure.head.encode())
                 for name in sorted(structure.targets):
                     digest.update(name.encode() + structure.targets[name].tobytes())
             digest.update(b"|")
@@ -121,7 +123,12 @@ def _train_and_valid(
     if world.is_main and not directory.split.exists():
         draw_split(rest, run.data.validation, run.run.seed).save(directory.split)
     world.barrier()
-    train, valid = Split.load(directory.split, rest).parts(rest)
+    try:
+        train, valid = Split.load(directory.split, rest).parts(rest)
+    except DataError as error:
+        if has_checkpoint(directory.last):
+            raise ResumeError(error.message, "resume with the data of then, or give another run.directory") from None
+        raise
     return [*isolated, *train], valid
 
 
@@ -139,10 +146,13 @@ def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -
     for note in notes:
         log.line(note)
     facts = DatasetFacts.from_dict(json.loads(world.shared(facts.model_dump_json())))
-    for target in facts.targets.kinds():
-        if target != facts.targets.stress and not (target == facts.targets.y_node_vector and run.model.compute_forces):
-            scale, shift = scale_and_shift(run.model, facts, target)
-            log.line(f"{target}: scale {scale:.6g}, shift per atom {shift:.6g}")
+    names = [f"{head}/" for head in facts.heads] if len(facts.heads) > 1 else [""]
+    for name, level in zip(names, facts.levels(), strict=True):
+        for target in facts.targets.kinds():
+            if target == facts.targets.stress or (target == facts.targets.y_node_vector and run.model.compute_forces):
+                continue
+            scale, shift = scale_and_shift(run.model, level, target)
+            log.line(f"{name}{target}: scale {scale:.6g}, shift per atom {shift:.6g}")
     log.line(f"cutoff {facts.cutoff:g} Å, {facts.avg_num_neighbours:.2f} neighbours per atom on average")
     return facts
 
@@ -158,14 +168,21 @@ def built_model(run: TrainingRun, facts: DatasetFacts, world: World, log: RunLog
     return model
 
 
-def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be resumed."""
+def chosen_fingerprint(run: TrainingRun, world: World) -> dict[str, Any]:
+    """Of what must be the same for a checkpoint to be resumed, the part that the run file says."""
     plain = run.model_dump(mode="json")
+    scheduler = run.training.scheduler
+    if scheduler is not None and {"num_epochs", "num_steps"} & {str(value) for value in scheduler.config.values()}:
+        plain["training"]["scheduler"]["length in epochs"] = run.training.max_epochs
     return {
         "model": plain["model"],
         "training": plain["training"],
-        "seed": run.run.seed,
-        "dtype": run.run.dtype,
-        "data": data.fingerprint(),
-        "processes": world.size,
+        "run": {"seed": run.run.seed, "dtype": run.run.dtype},
+        "processes": {"number": world.size},
     }
+
+
+def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed."""
+    counts = {"training structures": len(data.train), "validation structures": len(data.valid)}
+    return {**chosen_fingerprint(run, world), "data": {**counts, "hash": data.fingerprint()}}

@@ -19,6 +19,8 @@ def named_metrics(
 ) -> dict[str, float]:
     """Metrics by name: losses as `val/total/loss` and `val/total/{output}`, errors as `val/{target}/rmse`.
 
+    Errors of one level of theory are `val/{head}/{target}/rmse`.
+
     Args:
         prefix: "train" or "val".
         sums: Sums of the loss over a whole data set.
@@ -63,7 +65,9 @@ def epoch_line(row: Mapping[str, Any], metrics: Sequence[TargetMetric], num_epoc
     width = len(str(num_epochs))
     parts = [f"epoch {row['epoch']:{width}d}/{num_epochs}", "loss " + _pair(row, "total/loss", "#.4g")]
     parts += [
-        f"{metric.symbol} {_pair(row, f'{metric.target}/rmse', '.4g')} {metric.unit}".rstrip() for metric in metrics
+        f"{metric.symbol} {_pair(row, f'{metric.target}/rmse', '.4g')} {metric.unit}".rstrip()
+        for metric in metrics
+        if not metric.head
     ]
     parts += [f"lr {row['lr']:.2g}", f"{row['seconds']:.2f} s"]
     return "  ".join(parts) + ("  *" if row["is_best"] else "")
@@ -71,7 +75,8 @@ def epoch_line(row: Mapping[str, Any], metrics: Sequence[TargetMetric], num_epoc
 
 def epoch_legend(metrics: Sequence[TargetMetric], *, has_validation: bool, uses_average: bool) -> str:
     """What the numbers in the lines of epochs are."""
-    symbols = ", ".join(f"{metric.symbol} = {metric.target}" for metric in metrics if metric.symbol != metric.target)
+    named = [metric for metric in metrics if metric.symbol != metric.target and not metric.head]
+    symbols = ", ".join(f"{metric.symbol} = {metric.target}" for metric in named)
     sets = "training | validation" if has_validation else "training"
     average = " (averaged weights)" if uses_average and has_validation else ""
     return f"each line: {sets}{average}; errors are RMSE; * = best so far" + (f"; {symbols}" if symbols else "")

@@ -16,7 +16,7 @@ ALL = "all"
 
 
 def errors_table(evaluations: Mapping[str, Evaluation], title: str = "errors") -> Table:
-    """RMSE and MAE of every target, one row per data set and config type.
+    """RMSE and MAE of every target, one row per data set, head and config type.
 
     Args:
         evaluations: By name of the data set, all of the same model.
@@ -33,6 +33,8 @@ def errors_table(evaluations: Mapping[str, Evaluation], title: str = "errors") -
     for name, evaluation in evaluations.items():
         cells = _cells(evaluation.errors, metrics)
         table.add_row(name, str(evaluation.num_structures), *cells)
+        for head, errors in evaluation.by_head.items():
+            table.add_row(f"  head {head}", "", *_cells(errors, metrics), style="dim")
         if len(evaluation.by_config_type) > 1:
             for config_type, errors in evaluation.by_config_type.items():
                 table.add_row(f"  {config_type}", "", *_cells(errors, metrics), style="dim")
@@ -40,15 +42,16 @@ def errors_table(evaluations: Mapping[str, Evaluation], title: str = "errors") -
 
 
 def write_errors(evaluations: Mapping[str, Evaluation], path: Path) -> None:
-    """Write one row per data set, config type and target, with unit, RMSE, MAE and number of elements."""
+    """Write one row per data set, config type or head, and target: unit, RMSE, MAE and number of elements."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["data", "config_type", "target", "unit", "rmse", "mae", "count"])
+        writer.writerow(["data", "config_type", "target", "unit", "rmse", "mae", "count", "head"])
         for name, evaluation in evaluations.items():
-            groups = {ALL: evaluation.errors}
+            groups = [(ALL, ALL, evaluation.errors)]
+            groups += [(head, ALL, errors) for head, errors in evaluation.by_head.items()]
             if len(evaluation.by_config_type) > 1:
-                groups |= evaluation.by_config_type
-            for config_type, errors in groups.items():
+                groups += [(ALL, config_type, errors) for config_type, errors in evaluation.by_config_type.items()]
+            for head, config_type, errors in groups:
                 for metric in evaluation.metrics:
                     error = errors[metric.target]
                     if error.count:
@@ -61,6 +64,7 @@ def write_errors(evaluations: Mapping[str, Evaluation], path: Path) -> None:
                                 error.rmse,
                                 error.mae,
                                 error.count,
+                                head,
                             ]
                         )
 

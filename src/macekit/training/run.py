@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from macekit.model.mace import Mace
 from macekit.training.calibration import calibrated
 from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
+from macekit.training.keeper import check_fingerprint
+from macekit.training.lock import run_lock
 from macekit.training.loop import Fit, FitResult
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
 from macekit.training.preparation import (
     RunData,
     built_model,
+    chosen_fingerprint,
     measured_facts,
     print_header,
     read_data,
@@ -66,14 +70,11 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         DataError: If files, frames or labels cannot be used.
         NonFiniteError: If a loss became NaN or infinite; names the frames.
         ResumeError: If the checkpoint cannot be used.
+        RunStopped: After SIGTERM or SIGUSR1; the last step is in a checkpoint.
     """
-    with open_world(run.run.device) as world:
+    with open_world(run.run.device) as world, ExitStack() as held:
         directory = RunDirectory(Path(run.run.directory))
-        if world.is_main:
-            directory.prepare(overwrite=run.run.overwrite, resume=resume)
-        world.barrier()
-        log = RunLog(directory.log, console, is_silent=not world.is_main)
-        print_header(run, world, log)
+        log, resume = _opened(run, directory, world, held, console, resume=resume)
         data = read_data(run, directory, world, log)
         facts = measured_facts(run, data, world, log)
         model = built_model(run, facts, world, log)
@@ -91,6 +92,7 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
             directory=directory,
             log=log,
             log_every=run.run.log_every,
+            checkpoint_steps=run.run.checkpoint_steps,
             fingerprint=run_fingerprint(run, data, world),
         ).run(resume=resume)
         if run.model.graph_scalars_loss is not None:
@@ -105,6 +107,23 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
             _write_results(model, fit, evaluations, directory, log)
         world.barrier()
     return TrainingResult(directory.path, model, facts, fit, evaluations)
+
+
+def _opened(
+    run: TrainingRun, directory: RunDirectory, world: World, held: ExitStack, console: Console | None, *, resume: bool
+) -> tuple[RunLog, bool]:
+    """The run directory, locked and checked; the log, and whether there is a checkpoint to go on from."""
+    note = held.enter_context(run_lock(directory.path)) if world.is_main else None
+    if world.is_main:
+        resume = directory.prepare(overwrite=run.run.overwrite, resume=resume)
+    (resume,) = world.any(resume and world.is_main)
+    log = RunLog(directory.log, console, is_silent=not world.is_main)
+    print_header(run, world, log)
+    if note:
+        log.line(f"note: {note}")
+    if resume:
+        check_fingerprint(directory, chosen_fingerprint(run, world))
+    return log, resume
 
 
 def _evaluate(

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.tree import Tree
 
 from macekit.errors import UsageError
-from macekit.training.checkpoints import has_checkpoint
+from macekit.training.checkpoints import has_checkpoint, remove_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +67,33 @@ class RunDirectory:
         """Table of errors."""
         return self.path / "errors.csv"
 
-    def prepare(self, *, overwrite: bool, resume: bool) -> None:
+    def prepare(self, *, overwrite: bool, resume: bool) -> bool:
         """Make the directory, and refuse to touch the results of another run.
+
+        Returns:
+            Whether there is a checkpoint to go on from. A run that ended before its first one starts again.
 
         Raises:
             UsageError: If it holds a run and neither `overwrite` nor `resume` is set, if there is nothing to
                 resume, or if it cannot be written.
         """
-        if resume and not has_checkpoint(self.last):
-            raise UsageError(f"{self.path}: nothing to resume, there is no {self.last.relative_to(self.path)}")
         occupied = [path for path in (self.resolved, self.metrics, self.last, self.model) if path.exists()]
+        if resume and not occupied:
+            raise UsageError(f"{self.path}: nothing to resume, there is no {self.last.relative_to(self.path)}")
         if occupied and not (overwrite or resume):
             raise UsageError(
                 f"run.directory: {self.path} already holds a run ({occupied[0].name}); nothing was changed",
-                "give another run.directory, or run.overwrite=true to replace it",
+                "give another run.directory, run.overwrite=true to replace it, or --resume to go on with it",
             )
+        goes_on = resume and has_checkpoint(self.last)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if occupied and not resume:
+            if occupied and not goes_on:
                 self._clear()
             self.log.open("a", encoding="utf-8").close()
         except OSError as error:
             raise UsageError(f"run.directory: {self.path} cannot be written: {error.strerror}") from None
+        return goes_on
 
     def _clear(self) -> None:
         """Remove what a run writes, and nothing else."""
@@ -102,10 +107,7 @@ class RunDirectory:
         ):
             path.unlink(missing_ok=True)
         for checkpoint in (self.last, self.best):
-            for path in checkpoint.parent.glob(f"{checkpoint.name}*"):
-                for name in ("state.json", "tensors.safetensors"):
-                    (path / name).unlink(missing_ok=True)
-                path.rmdir()
+            remove_checkpoint(checkpoint)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl`; numbers that do not exist become null."""
@@ -116,10 +118,24 @@ class RunDirectory:
             file.write(json.dumps(plain) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All epochs so far."""
+        """All epochs so far; without a line at the end that was not written out."""
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines() if line]
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def rewind_metrics(self, num_epochs: int) -> list[dict[str, Any]]:
+        """Drop the rows of epochs after `num_epochs`, which will be done again; the rows that are left."""
+        rows = [row for row in self.read_metrics() if row["epoch"] <= num_epochs]
+        partial = self.metrics.with_name(self.metrics.name + ".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        partial.replace(self.metrics)
+        return rows
 
     def tree(self) -> Tree:
         """The files of the run, for printing."""

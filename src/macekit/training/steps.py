@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -30,6 +30,8 @@ class StepResult(NamedTuple):
     """Loss of the whole batch, over all processes."""
     gradient_norm: float
     """Norm of the gradient over all processes, before clipping."""
+    notices: tuple[float, ...] = ()
+    """Sums over all processes of what each gave notice of."""
 
     @property
     def is_finite(self) -> bool:
@@ -102,6 +104,9 @@ class Stepper:
         constant_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {constant_buffers: False, "find_unused_parameters": anywhere}
         self.loss_of = DistributedDataParallel(self.loss_of, **options)
+        sums, _ = self.loss_of(batch)  # after the first pass gradients are grouped anew: from here on all are alike
+        torch.autograd.backward(self.losses.total(sums))
+        self.optimizer.zero_grad(set_to_none=True)
 
     @property
     def deployed(self) -> Mace:
@@ -110,8 +115,13 @@ class Stepper:
             return self.model
         return cast(Mace, self.average.module)
 
-    def gradient(self, batch: Batch) -> StepResult:
-        """Leave the gradient of the loss of the whole batch, over all processes, in the parameters."""
+    def gradient(self, batch: Batch, notices: Sequence[float] = ()) -> StepResult:
+        """Leave the gradient of the loss of the whole batch, over all processes, in the parameters.
+
+        Args:
+            batch: This process's share.
+            notices: Numbers to be added up over all processes on the way, such as 1 for a request to stop.
+        """
         sums, predictions = self.loss_of(batch)
         counts = self.world.sum(sums.counts)
         loss = self.losses.total(LossSums(sums.numerators, counts))
@@ -122,9 +132,10 @@ class Stepper:
             norm = nn.utils.get_total_norm(gradients)
         else:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
-        everywhere = self.world.sum(loss)
-        loss_value, norm_value = torch.stack([everywhere, norm.to(torch.float64)]).tolist()
-        return StepResult(LossSums(sums.numerators.detach(), sums.counts), predictions, loss_value, norm_value)
+        everywhere = self.world.sum(torch.cat([loss.detach()[None], loss.new_tensor(notices)]))
+        norm_value, loss_value, *noticed = torch.cat([norm.to(torch.float64)[None], everywhere]).tolist()
+        detached = LossSums(sums.numerators.detach(), sums.counts)
+        return StepResult(detached, predictions, loss_value, norm_value, tuple(noticed))
 
     def update(self) -> None:
         """Apply the gradient to the weights and their moving average."""

@@ -181,6 +181,7 @@ def test_types() -> None:
         "batch": torch.int64,
         "node_features": torch.float64,
         "edge_features": torch.float64,
+        "head": torch.int64,
     }
     assert graph.species.tolist() == [3, 2, 1]
 

@@ -122,8 +122,20 @@ def test_not_safetensors(model: Path) -> None:
 
 
 def test_later_schema(model: Path) -> None:
-    forge(model, schema_version=2, macekit_version="9.1")
-    assert "9.1: upgrade macekit" in refused(model, CONFIG, "schema version 2")
+    later = native.SCHEMA_VERSION + 1
+    forge(model, schema_version=later, macekit_version="9.1")
+    assert "9.1: upgrade macekit" in refused(model, CONFIG, f"schema version {later}")
+
+
+def test_earlier_schema(model: Path) -> None:
+    """Models of schema version 1 know nothing of levels of theory."""
+    before = load_native(model)
+    facts = json.loads((model / CONFIG).read_text(encoding="utf-8"))["facts"]
+    del facts["heads"], facts["default_head"]
+    forge(model, schema_version=1, facts=facts)
+    after = load_native(model)
+    assert after.facts == before.facts
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
 def test_edited_config(model: Path) -> None:

@@ -38,6 +38,7 @@ def make_batch() -> MakeBatch:
             batch=torch.repeat_interleave(torch.arange(count), torch.tensor(atoms)),
             node_features=torch.zeros(total, 0, dtype=torch.float64),
             edge_features=torch.zeros(0, 0, dtype=torch.float64),
+            head=torch.zeros(count, dtype=torch.int64),
         )
         return Batch(
             graph=graph,

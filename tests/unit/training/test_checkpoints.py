@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -7,8 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from macekit.errors import ResumeError
-from macekit.training.checkpoints import has_checkpoint, read_checkpoint, write_checkpoint
+from macekit.errors import ModelFileError, ResumeError
+from macekit.training.checkpoints import (
+    has_checkpoint,
+    read_checkpoint,
+    read_plain,
+    remove_checkpoint,
+    write_checkpoint,
+)
 
 STATE = {
     "epoch": 3,
@@ -40,34 +47,69 @@ def test_round_trip_is_exact(tmp_path: Path):
 
 def test_the_new_one_replaces_the_old_one(tmp_path: Path):
     write_checkpoint(tmp_path / "last", STATE)
+    before = {path.name for path in (tmp_path / "last").iterdir()}
+    write_checkpoint(tmp_path / "last", {**STATE, "weights": torch.ones(3)})
+    after = {path.name for path in (tmp_path / "last").iterdir()}
+    assert torch.equal(read_checkpoint(tmp_path / "last")["weights"], torch.ones(3))
+    assert before & after == {"state.json"}
+    assert len(after) == 2
+
+
+def test_the_same_tensors_again_are_no_accident(tmp_path: Path):
+    write_checkpoint(tmp_path / "last", STATE)
     write_checkpoint(tmp_path / "last", {**STATE, "epoch": 4})
     assert read_checkpoint(tmp_path / "last")["epoch"] == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    assert len(list((tmp_path / "last").iterdir())) == 2
 
 
-def test_a_failed_write_keeps_the_old_one(tmp_path: Path):
+def test_a_failed_write_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_checkpoint(tmp_path / "last", STATE)
     with pytest.raises(TypeError, match="epoch is a object"):
         write_checkpoint(tmp_path / "last", {"epoch": object()})
-    assert read_checkpoint(tmp_path / "last")["epoch"] == 3
+    replace, calls = Path.replace, []
+
+    def full(self, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(ModelFileError, match=r"last: the checkpoint cannot be written \(No space left on device\)"):
+        write_checkpoint(tmp_path / "last", {**STATE, "epoch": 4, "weights": torch.ones(3)})
+    assert equal(read_checkpoint(tmp_path / "last"), STATE)
 
 
-def test_death_between_the_renames_leaves_the_old_one_readable(tmp_path: Path):
+def test_what_a_dead_process_left_is_swept_away(tmp_path: Path):
     write_checkpoint(tmp_path / "last", STATE)
-    (tmp_path / "last").rename(tmp_path / "last.old")
-    assert has_checkpoint(tmp_path / "last")
-    assert read_checkpoint(tmp_path / "last")["epoch"] == 3
+    for name in ("tensors.partial", "state.json.partial", "tensors-0123.safetensors"):
+        (tmp_path / "last" / name).write_text("half")
+    assert equal(read_checkpoint(tmp_path / "last"), STATE)
     write_checkpoint(tmp_path / "last", {**STATE, "epoch": 4})
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    assert len(list((tmp_path / "last").iterdir())) == 2
+    remove_checkpoint(tmp_path / "last")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_tensors_are_named(tmp_path: Path):
+    write_checkpoint(tmp_path / "last", STATE)
+    next((tmp_path / "last").glob("tensors-*")).unlink()
+    with pytest.raises(ResumeError, match=r"no readable checkpoint \(tensors-\w+\.safetensors is missing\)"):
+        read_checkpoint(tmp_path / "last")
+
+
+def test_the_plain_part_needs_no_tensors(tmp_path: Path):
+    write_checkpoint(tmp_path / "last", STATE)
+    assert read_plain(tmp_path / "last")["epoch"] == 3
 
 
 def test_a_flipped_bit_is_found(tmp_path: Path):
     write_checkpoint(tmp_path / "last", STATE)
-    file = tmp_path / "last" / "tensors.safetensors"
+    file = next((tmp_path / "last").glob("tensors-*"))
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ResumeError, match=r"tensors\.safetensors: damaged: sha256"):
+    with pytest.raises(ResumeError, match=r"tensors-\w+\.safetensors: damaged: sha256"):
         read_checkpoint(tmp_path / "last")
 
 
@@ -82,8 +124,8 @@ def test_a_damaged_state_is_named(content: str, tmp_path: Path):
 def test_another_layout_is_refused(tmp_path: Path):
     write_checkpoint(tmp_path / "last", STATE)
     file = tmp_path / "last" / "state.json"
-    file.write_text(file.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(ResumeError, match="checkpoint layout 99, and this version of macekit reads 1"):
+    file.write_text(file.read_text().replace('"schema": 2', '"schema": 99'))
+    with pytest.raises(ResumeError, match="checkpoint layout 99, and this version of macekit reads 2"):
         read_checkpoint(tmp_path / "last")
 
 

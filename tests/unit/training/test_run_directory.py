@@ -45,6 +45,26 @@ def test_nothing_to_resume_is_said(tmp_path: Path):
         RunDirectory(tmp_path).prepare(overwrite=False, resume=True)
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    directory.resolved.write_text("")
+    directory.metrics.write_text("{}\n")
+    assert directory.prepare(overwrite=False, resume=True) is False
+    assert not directory.metrics.exists()
+    write_checkpoint(directory.last, {"epoch": 1})
+    assert directory.prepare(overwrite=False, resume=True) is True
+
+
+def test_rows_of_epochs_that_are_done_again_are_dropped(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    for epoch in (1, 2, 3):
+        directory.append_metrics({"epoch": epoch})
+    with directory.metrics.open("a") as file:
+        file.write('{"epoch": 4, "va')
+    assert [row["epoch"] for row in directory.read_metrics()] == [1, 2, 3]
+    assert directory.rewind_metrics(2) == directory.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
+
+
 def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file/run cannot be written"):

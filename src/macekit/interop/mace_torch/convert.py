@@ -14,6 +14,7 @@ import torch
 from ase.data import chemical_symbols
 
 from macekit.config import DatasetFacts, ModelConfig
+from macekit.config.facts import LevelFacts
 from macekit.errors import ConfigError, ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
 from macekit.interop.mace_torch.description import Description, describe
@@ -36,7 +37,7 @@ def read_mace_torch(
 
     Args:
         file: A whole-module file that mace-torch wrote, in 2022 or later.
-        head: Level of theory; None: the only one, or the one called default.
+        head: Level of theory to keep; None: all.
         elements: Atomic numbers to keep; None: all. Predictions for them do not change.
         dtype: Precision of the weights; float64 keeps every digit of any file.
 
@@ -45,16 +46,16 @@ def read_mace_torch(
 
     Raises:
         ModelFileError: If the file cannot be read, asks for anything but data, has a feature that cannot be
-            represented, lacks an element or a head, or has several heads of which none was named.
+            represented, or lacks an element or the head.
     """
     try:
         root = Module(read_archive(file), "model")
         description = describe(root)
-        name = description.head_named(head)
+        names = description.heads_named(head)
         rows = _rows(description, elements)
-        weights = WeightReader(root, description, rows, description.heads.index(name)).read()
-        config = _config(root, description, name, rows, _rounding(description, weights))
-        model = build_model(config.name, config, _facts(description, name, rows), dtype=torch.float64)
+        weights = WeightReader(root, description, rows, [description.heads.index(name) for name in names]).read()
+        config = _config(root, description, names, rows, _rounding(description, weights))
+        model = build_model(config.name, config, _facts(description, names, rows), dtype=torch.float64)
         load_weights(model, weights)
     except ModelFileError as error:
         message = error.message if error.message.startswith(str(file)) else f"{file}: {error.message}"
@@ -68,8 +69,8 @@ def read_mace_torch(
         "file": Path(file).name,
         "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
         "model_class": description.model_class,
-        "head": name,
-        "heads": description.heads,
+        "heads": names,
+        "heads_in_file": description.heads,
         "elements_in_file": description.elements,
         "dtype_in_file": description.dtype,
     }
@@ -89,8 +90,18 @@ def _rows(description: Description, elements: Sequence[int] | None) -> list[int]
     return [description.elements.index(number) for number in chosen]
 
 
-def _facts(description: Description, head: str, rows: Sequence[int]) -> DatasetFacts:
-    energies = description.reference_energies[head]
+def _facts(description: Description, heads: Sequence[str], rows: Sequence[int]) -> DatasetFacts:
+    levels = {
+        head: LevelFacts(
+            reference_energies={ENERGY: [description.reference_energies[head][row] for row in rows]},
+            scale={ENERGY: description.scale[head]},
+            shift={ENERGY: description.shift[head]},
+        )
+        for head in heads
+    }
+    defaults = [head for head in heads if head.lower() == "default"]
+    several = {"heads": levels, "default_head": defaults[0] if defaults else None}
+    single = {"heads": {} if defaults else dict.fromkeys(heads, LevelFacts()), **dict(levels[heads[0]])}
     return DatasetFacts(
         elements=[description.elements[row] for row in rows],
         cutoff=description.cutoff,
@@ -101,9 +112,7 @@ def _facts(description: Description, head: str, rows: Sequence[int]) -> DatasetF
             "stress": STRESS if description.predicts_energy else None,
             "y_graph_vector": DIPOLE if description.predicts_dipole else None,
         },
-        reference_energies={ENERGY: [energies[row] for row in rows]},
-        scale={ENERGY: description.scale[head]},
-        shift={ENERGY: description.shift[head]},
+        **(single if len(heads) == 1 else several),
     )
 
 
@@ -115,7 +124,7 @@ def _rounding(description: Description, weights: Weights) -> list[int]:
 
 
 def _config(
-    model: Module, description: Description, head: str, rows: Sequence[int], rounding: list[int]
+    model: Module, description: Description, heads: Sequence[str], rows: Sequence[int], rounding: list[int]
 ) -> ModelConfig:
     layers, channels = len(description.interactions), description.channels
     sent = description.edge_irreps
@@ -141,7 +150,8 @@ def _config(
             "distance_transform": description.distance_transform,
             "envelope": "basis" if description.applies_cutoff_to_basis else "messages",
             "pair_repulsion": description.pair_repulsion,
-            "radial_constants": _radial_constants(model, description, head, rows),
+            "radial_constants": _radial_constants(model, description, heads, rows),
+            "node_normalisation": len(description.elements) if len(rows) < len(description.elements) else None,
             "coupling_rounding": rounding,
             "couplings": "float32" if description.dtype == "float32" else "exact",
             "mlp_kind": "biased" if description.readouts[-1] == "NonLinearBiasReadoutBlock" else "plain",
@@ -152,7 +162,7 @@ def _config(
 
 
 def _radial_constants(
-    model: Module, description: Description, head: str, rows: Sequence[int]
+    model: Module, description: Description, heads: Sequence[str], rows: Sequence[int]
 ) -> dict[str, list[float]]:
     """The file's own constants, where they differ from ours or may differ between versions."""
     radial = model.child("radial_embedding")
@@ -177,7 +187,7 @@ def _radial_constants(
         constants["zbl_power"] = [repulsion.number("p")]
         constants["zbl_screening"] = [repulsion.number("a_prefactor"), repulsion.number("a_exp")]
         constants["zbl_weights"] = repulsion.tensor("c").tolist()
-        constants["zbl_factor"] = [description.scale[head]]
+        constants["zbl_factor"] = [description.scale[head] for head in heads]
     return constants
 
 

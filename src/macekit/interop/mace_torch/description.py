@@ -86,25 +86,25 @@ class Description:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def head_named(self, name: str | None) -> str:
-        """The head of a name; None: the only one, or the one called default.
+    @property
+    def default_head(self) -> str | None:
+        """The only head, or the one called default; None where there is neither."""
+        named = self.heads if len(self.heads) == 1 else [head for head in self.heads if head.lower() == "default"]
+        return named[0] if named else None
+
+    def heads_named(self, name: str | None) -> list[str]:
+        """The head of a name; None: all.
 
         Raises:
-            ModelFileError: If there is none of that name, or several and no default.
+            ModelFileError: If there is none of that name.
         """
-        if name is not None:
-            if name in self.heads:
-                return name
+        if name is None:
+            return self.heads
+        if name not in self.heads:
             raise ModelFileError(
                 f"head '{name}': the model has {', '.join(self.heads)}", did_you_mean(name, self.heads)
             )
-        defaults = self.heads if len(self.heads) == 1 else [head for head in self.heads if head.lower() == "default"]
-        if not defaults:
-            raise ModelFileError(
-                f"the model has {len(self.heads)} heads and none is called default: {', '.join(self.heads)}",
-                "name one with --head",
-            )
-        return defaults[0]
+        return [name]
 
 
 def describe(model: Module) -> Description:

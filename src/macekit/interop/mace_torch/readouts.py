@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
@@ -15,14 +16,25 @@ from macekit.model.activation import ACTIVATIONS
 Weights = dict[str, Array]
 
 
-def readout_weights(model: Module, description: Description, head: int) -> Weights:
+def readout_weights(model: Module, description: Description, heads: Sequence[int]) -> Weights:
     """Weights of all read-outs, by the names of our parameters.
 
     Args:
         model: The model.
         description: What it is.
-        head: Position of the head.
+        heads: Positions of the heads.
     """
+    if len(heads) == 1:
+        return _of_one_head(model, description, heads[0])
+    weights: Weights = {}
+    for index, head in enumerate(heads):
+        for name, value in _of_one_head(model, description, head).items():
+            prefix, output, rest = name.split(".", 2)
+            weights[f"{prefix}.{output}.levels.{index}.{rest}"] = value
+    return weights
+
+
+def _of_one_head(model: Module, description: Description, head: int) -> Weights:
     weights: Weights = {}
     readouts = model.children("readouts")
     for number, readout in enumerate(readouts):

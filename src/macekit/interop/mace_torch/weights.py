@@ -32,18 +32,18 @@ TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
 
 
 class WeightReader:
-    """Reads the weights of one model for chosen elements and one head.
+    """Reads the weights of one model for chosen elements and heads.
 
     Args:
         model: The model.
         description: What it is.
         rows: Positions of the chosen elements in the file, in ascending order of atomic number.
-        head: Position of the head.
+        heads: Positions of the heads.
     """
 
-    def __init__(self, model: Module, description: Description, rows: Sequence[int], head: int) -> None:
+    def __init__(self, model: Module, description: Description, rows: Sequence[int], heads: Sequence[int]) -> None:
         self.model, self.description = model, description
-        self.rows, self.head = list(rows), head
+        self.rows, self.heads = list(rows), list(heads)
         self.tolerance = TOLERANCES.get(description.dtype, 2e-6)
         self.radial_scale = self._radial_scale()
 
@@ -56,11 +56,11 @@ class WeightReader:
             if product.get("use_sc", False) and self.description.interactions[i].endswith("residual"):
                 found |= self._residual(interaction, is_last=i == len(products) - 1)
             weights |= {f"backbone.layers.{i}.{name}": value for name, value in found.items()}
-        return weights | readout_weights(self.model, self.description, self.head)
+        return weights | readout_weights(self.model, self.description, self.heads)
 
     def _embedding(self) -> Array:
         (matrix,) = by_degree(linear_blocks(self.model.child("node_embedding").child("linear"))).values()
-        return matrix[self.rows] * sqrt(len(self.rows))
+        return matrix[self.rows] * sqrt(len(self.description.elements))
 
     def _radial_scale(self) -> float:
         """The file's basis functions in units of ours; Bessel functions have a stored prefactor."""
@@ -208,7 +208,7 @@ class WeightReader:
 
     def _of_elements(self, matrices: Array) -> Array:
         """Matrices [S, K, K] of the chosen elements in our normalisation."""
-        return matrices[self.rows] * sqrt(len(self.rows) * matrices.shape[1])
+        return matrices[self.rows] * sqrt(len(matrices) * matrices.shape[1])
 
 
 def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Array:

@@ -154,6 +154,7 @@ def _converted(source: _Source, tensors: Tensors, energy_unit: str | None) -> tu
     tuner = tuner_of(name)
     check_order(tuner, hidden)
     prefix = BACKBONES[tuner]
+    rows = [*source.rows, *range(num_elements, values["num_node_feats"])]
     reader = BackboneReader(
         tensors,
         prefix,
@@ -164,7 +165,7 @@ def _converted(source: _Source, tensors: Tensors, energy_unit: str | None) -> tu
         num_layers=values["num_interactions"],
         radial_widths=[values["num_bessel"] + values["num_edge_feats"], *RADIAL_MLP],
         num_features=values["num_node_feats"],
-        rows=[*source.rows, *range(num_elements, values["num_node_feats"])],
+        rows=rows,
     )
     facts = _facts(source, tensors, energy_unit)
     weights = reader.read() | tuner_weights(tensors, tuner, prefix, reader, values)
@@ -175,6 +176,7 @@ def _converted(source: _Source, tensors: Tensors, energy_unit: str | None) -> tu
         "radial_mlp": RADIAL_MLP,
         "radial_constants": _radial_constants(tensors, prefix, values["num_bessel"], facts.cutoff),
         "couplings": "float32" if source.directory.dtype == "float32" else "exact",
+        "node_normalisation": values["num_node_feats"] if len(rows) < values["num_node_feats"] else None,
         "coupling_rounding": rounding if any(rounding) else [],
         "compatibility": compatibility_of(name, values, facts),
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import prod, sqrt
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,6 @@ class BackboneReader:
         self.hidden, self.channels, self.max_ell, self.correlation = tuple(hidden), channels, max_ell, correlation
         self.num_layers, self.radial_widths = num_layers, list(radial_widths)
         self.num_features, self.rows = num_features, list(rows)
-        self.rescaled = sqrt(len(self.rows) / num_features)
 
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees that a layer of the file puts out, in its order."""
@@ -120,7 +119,7 @@ class BackboneReader:
     def read(self) -> Weights:
         """All weights, by the names of our parameters."""
         embedding = self.tensors.array(f"{self.prefix}.node_embedding.weight", self.num_features, self.channels)
-        weights = {"backbone.embedding": embedding[self.rows] * self.rescaled}
+        weights = {"backbone.embedding": embedding[self.rows]}
         for i in range(self.num_layers):
             incoming = self.degrees_of(i - 1) if i else (0,)
             found = self._interaction(i, incoming) | self._product(i)
@@ -169,7 +168,7 @@ class BackboneReader:
 
     def _of_features(self, block: Array) -> Array:
         """Matrices [K, F, K] of e3nn as ours, [F', K, K], of the kept features."""
-        return block.transpose(1, 0, 2)[self.rows] * self.rescaled
+        return block.transpose(1, 0, 2)[self.rows]
 
     def _product(self, layer: int) -> Weights:
         degrees, k, order = self.degrees_of(layer), self.channels, self.correlation

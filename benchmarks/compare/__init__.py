@@ -1,0 +1,1 @@
+"""macekit beside other packages, in turns."""
