@@ -35,7 +35,7 @@ class Grouped(NamedTuple):
             start += count
 
     def product(self, x: Tensor, matrices: Sequence[Tensor], *, transposed: bool, dim: int) -> Tensor:
-        """x W or x Wᵀ in the atoms' own order, [N, dim, K]."""
+        """X W or x Wᵀ in the atoms' own order, [N, dim, K]."""
         make = torch.empty if dim == sum(self.rows) else torch.zeros
         result = make(x.shape[0], dim, x.shape[2], dtype=x.dtype, device=x.device)
         start = 0
@@ -49,7 +49,7 @@ class Grouped(NamedTuple):
 
 
 def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped) -> Tensor:
-    """x W, with W by degree and the atom's class.
+    """X W, with W by degree and the atom's class.
 
     Args:
         x: Features, [N, D, K]; rows beyond those of `grouped` are left out.

@@ -73,7 +73,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Map blocks [N, 2l+1, C_l] of all degrees to [N, D, K]."""
-        return torch.cat([block @ self._scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
+        return torch.cat([block @ self.scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
 
     def whole(self, x: Tensor, divisor: float = 1.0) -> Tensor:
         """Map features [N, ...], for every atom the blocks [2l+1, C_l] of all degrees one after another, to [N, D, K].
@@ -82,7 +82,7 @@ class DegreeLinear(nn.Module):
             x: The features.
             divisor: By which the result is divided.
         """
-        matrices = [self._scaled_weight(l, divisor) for l in self.degrees]
+        matrices = [self.scaled_weight(l, divisor) for l in self.degrees]
         return per_degree(x, matrices, self._layout(tuple(x.shape[1:])))
 
     def _layout(self, shape_in: tuple[int, ...]) -> Layout:
@@ -105,7 +105,8 @@ class DegreeLinear(nn.Module):
             update[f"up_{l}"] = nn.Parameter(torch.zeros(width, weight.shape[1]))
         self.lora = nn.ParameterDict(update)
 
-    def _scaled_weight(self, l: int, divisor: float = 1.0) -> Tensor:
+    def scaled_weight(self, l: int, divisor: float = 1.0) -> Tensor:
+        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in, divided by a number."""
         weight: Tensor = self.weights[str(l)]
         if self.lora is not None:
             weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]

@@ -60,7 +60,7 @@ class Layout(NamedTuple):
 
 
 def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:
-    """x W for every degree.
+    """X W for every degree.
 
     Args:
         x: Features, [N, *shape_in].
