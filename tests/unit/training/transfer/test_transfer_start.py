@@ -95,6 +95,15 @@ def test_adapters_stay(saved: Any) -> None:
         start(path, STRUCTURES, {"tuner": "lora"})
 
 
+def test_adapters_of_physicsml_are_refused(saved: Any) -> None:
+    targets = {"y_graph_scalars": ["energy"], "y_node_vector": "forces"}
+    trained = tiny_model(Combination("adapter", "none"), compatibility="physicsml", facts={"targets": targets})
+    with pytest.raises(
+        ConfigError, match=r"finetune.from: the adapters of this PhysicsML model have batch normalisations"
+    ):
+        start(saved(trained), STRUCTURES, {"tuner": "adapter"})
+
+
 def test_the_architecture_is_the_trained_models(saved: Any) -> None:
     trained = tiny_model(correlation=3, num_bessel=5, avg_num_neighbours=7.5, radial_mlp=[8, 8])
     found = start(saved(trained), STRUCTURES, {"tuner": "full"})
