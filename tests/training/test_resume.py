@@ -22,6 +22,7 @@ from macekit.training.checkpoints import read_checkpoint
 from macekit.training.lock import run_lock
 from macekit.training.run_directory import RunDirectory
 from macekit.training.steps import Stepper
+from macekit.training.stored_data import prepare_store
 from tiny_runs import run_of
 
 STEPS = 3
@@ -257,7 +258,10 @@ def test_other_data_are_refused(water_file, run_training, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_death_of_the_process_changes_nothing(processes, whole, water_file, tmp_path: Path):
-    """Killed in the middle of an epoch, then ended by SIGTERM in another, then left alone."""
+    """Killed in the middle of an epoch, then ended by SIGTERM in another, then left alone; two processes on a store."""
+    if processes == 2:
+        prepare_store(run_of(water_file, tmp_path), tmp_path / "store")
+        water_file = tmp_path / "store"
     run = run_of(water_file, tmp_path / "run", {**CHANGES, "run.checkpoint_steps": 1})
     (tmp_path / "run.yaml").write_text(dump_run(run))
     if processes == 2:

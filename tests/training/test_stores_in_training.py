@@ -17,11 +17,12 @@ from ase.io import write
 from rich.console import Console
 
 from macekit.config.loading import load_run
-from macekit.data.stores import Store
+from macekit.data import EpochSampler, sampler
+from macekit.data.stores import Store, reading
 from macekit.errors import ConfigError, DataError, RunStopped
 from macekit.training.checkpoints import read_checkpoint
 from macekit.training.run import train
-from macekit.training.stored_data import prepare_store
+from macekit.training.stored_data import opened_store, prepare_store, stored_parts
 from tiny_runs import run_of, water
 
 
@@ -62,6 +63,23 @@ def test_a_part_of_a_store_validates_and_a_run_on_it_resumes(store, run_training
     assert_same_run(whole.directory, tmp_path / "run")
     fingerprint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last")["fingerprint"]
     assert fingerprint["data"]["training structures"] == 18
+
+
+def test_every_block_is_read_about_twice_in_an_epoch(store, monkeypatch):
+    run = run_of(store, store, {"data.shuffle_window": 8})
+    opened = opened_store([str(store)], run.data, "data.train")
+    larger = run_of(store, store, {"data.shuffle_window": 100_000})
+    assert opened_store([str(store)], larger.data, "data.train").cached_blocks > 2 * 100_000 / 64
+    monkeypatch.setattr(reading, "BLOCK", 2)
+    monkeypatch.setattr(sampler, "BLOCK", 2)
+    reads: list[int] = []
+    block = Store._block
+    monkeypatch.setattr(Store, "_block", lambda self, number, place: reads.append(place) or block(self, number, place))
+    train, _ = stored_parts(opened, 0.25, seed=1)
+    for batch in EpochSampler(train.num_edges(), batch_size=3, window=8):
+        for index in batch:
+            train[index]
+    assert len(reads) <= 2 * 12
 
 
 def test_stores_that_do_not_fit_are_refused(store, copper_file, run_training, tmp_path: Path):

@@ -10,6 +10,7 @@ import numpy as np
 from macekit.config import TrainingRun
 from macekit.config.data import DataConfig, SourceConfig
 from macekit.data.stores import Store, StoredStructures, StoreWriter, is_store, open_store
+from macekit.data.stores.reading import BLOCK
 from macekit.data.stores.writing import Report
 from macekit.errors import ConfigError, DataError
 from macekit.geometry.stored_statistics import count_edges
@@ -41,7 +42,9 @@ def opened_store(items: Sequence[str | SourceConfig], config: DataConfig, where:
             f"{where}: {stores[0]} is a store, which must be alone and without a weight",
             "prepare one store from all files; their weights are kept in it",
         )
-    return open_store(stores[0], config)
+    store = open_store(stores[0], config)
+    store.cached_blocks = 2 * -(-config.shuffle_window // BLOCK) + 8  # a block of the sampler may lie across two
+    return store
 
 
 def stored_parts(store: Store, fraction: float, seed: int) -> tuple[StoredStructures, StoredStructures]:
