@@ -148,7 +148,9 @@ class WeightReader:
             weights[key] = paths.columns(weights[key])
         channels = self.description.channels
         after = self._after_messages(block, "linear_1", paths)
-        carried = {l: m * sqrt(len(m)) for l, m in by_degree(linear_blocks(block.child("linear_res"))).items()}
+        sent = by_degree(linear_blocks(block.child("linear_up")))
+        res = by_degree(linear_blocks(block.child("linear_res")))
+        carried = {l: matrix * sqrt(len(matrix)) for l, matrix in res.items() if l in sent}
         for map_name, gate_name, matrices in (
             ("linear", "gates", after),
             ("residual", "residual_gates", carried),
