@@ -15,6 +15,7 @@ from macekit.errors import DataError
 
 SCHEMA: Final = 1
 """Version of the layout of a store."""
+_KEYS: Final = ("hash", "data", "shards", "census", "levels", "warnings")
 STORE, PREPARATION = "store.json", "preparation.json"
 """Written when a store is complete; when its preparation begins."""
 
@@ -77,6 +78,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory}: store of layout {values.get('schema')}, and this version of macekit reads {SCHEMA}",
             "prepare it again, or use the version that wrote it",
         )
+    if missing := [key for key in _KEYS if key not in values]:
+        raise DataError(f"{directory / STORE}: damaged, {', '.join(missing)} missing", "prepare the store again")
     return values
 
 

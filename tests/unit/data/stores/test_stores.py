@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,19 @@ def test_a_run_must_fit_its_store(run, tmp_path: Path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="folder: not a store of structures"):
         Store(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"schema": 9}, "store of layout 9, and this version"), ({"levels": None}, "store.json: damaged, levels missing")],
+)
+def test_other_layouts_and_damaged_manifests_are_named(change, message, run, tmp_path: Path):
+    writer(run, tmp_path / "store").run()
+    file = tmp_path / "store" / "store.json"
+    values = json.loads(file.read_text()) | change
+    file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+    with pytest.raises(DataError, match=message):
+        Store(tmp_path / "store")
 
 
 def test_labels_that_are_needed_must_be_there(run, tmp_path: Path):
