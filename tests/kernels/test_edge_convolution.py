@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
-from macekit.kernels import ops, reference, reference_contraction
+from macekit.kernels import ops, reference_contraction
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 from oracles import e3nn_o3
 from tolerances import Tolerance, assert_close

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
-from macekit.kernels import ops, reference, reference_contraction
+from macekit.kernels import ops, reference_contraction
 from macekit.kernels.structure import ContractionStructure, product_basis
 from oracles import e3nn_o3
 from tolerances import Tolerance, assert_close

@@ -21,7 +21,13 @@ from tolerances import Tolerance, assert_close
 Maker = Callable[..., tuple[Any, ...]]
 FIRST, STEP, ROWS = 0.3, 0.4, 9
 LAST = FIRST + STEP * (ROWS - 3)
-CASES = {"first": ((0,), 3), "second": ((0, 1), 3), "third": ((0, 1, 2), 2), "all": ((0, 1, 2, 3, 4), 4), "l0": ((0, 1), 0)}
+CASES = {
+    "first": ((0,), 3),
+    "second": ((0, 1), 3),
+    "third": ((0, 1, 2), 2),
+    "all": ((0, 1, 2, 3, 4), 4),
+    "l0": ((0, 1), 0),
+}
 SIZES = {"many": (7, 60), "one": (2, 1), "none": (3, 0), "empty": (0, 0), "crowded": (2, 170)}
 TANGENTS = [(True,) * 4, (True, False, False, False), (False, True, True, False), (False, False, False, True)]
 ASKED = [(True, True), (True, False), (False, True)]
@@ -55,7 +61,9 @@ def test_splines_are_those_of_scipy(normal: Callable[..., Tensor]) -> None:
     """Values, slopes and curvatures of cubic B-splines; zero beyond the last knot, constant before the first."""
     coefficients = normal(ROWS).numpy()
     spline = BSpline(FIRST + STEP * np.arange(-3, ROWS + 1), coefficients, 3)
-    r = torch.cat([torch.linspace(FIRST, LAST - 1e-9, 40, dtype=torch.float64), torch.tensor([0.0, LAST, 9.0]).double()])
+    r = torch.cat(
+        [torch.linspace(FIRST, LAST - 1e-9, 40, dtype=torch.float64), torch.tensor([0.0, LAST, 9.0]).double()]
+    )
     row, weights = splines.spline_weights(r, ROWS, FIRST, STEP)
     for derivative, of_order in enumerate(weights):
         found = sum(of_order[:, q] * torch.from_numpy(coefficients)[row + q] for q in range(4))
@@ -210,7 +218,7 @@ def test_wrong_arguments_are_refused(arguments: Maker) -> None:
     from macekit.kernels import cpu_table
 
     h, y, lengths, table, *rest = arguments("second", "many", 4)
-    with pytest.raises(UsageError, match="lengths is torch.float32"):
+    with pytest.raises(UsageError, match=r"lengths is torch\.float32"):
         cpu_table.table_convolution(h, y, lengths.float(), table, *rest)
-    with pytest.raises(UsageError, match="table is torch.float64"):
+    with pytest.raises(UsageError, match=r"table is torch\.float64"):
         cpu_table.table_convolution(h, y, lengths, table[:, :, :2], *rest)

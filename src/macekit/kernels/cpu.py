@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from macekit.errors import UsageError
-from macekit.kernels import _core, cpu_arguments
+from macekit.kernels import _core
 from macekit.kernels.cpu_arguments import (
     BACKWARD,
     BACKWARD2,

@@ -23,8 +23,8 @@ from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
 from macekit.training.optimizers import build_optimizer, build_scheduler
 from macekit.training.progress import EpochProgress
-from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.radial import RadialFunctions
+from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.signals import StopRequests

@@ -121,7 +121,9 @@ def test_gradients_are_those_of_the_interpolated_functions() -> None:
     graph = graph_of(model, with_crystal=True)
     found = gradients(model, graph, sweep(geometry=False, weights=True), alone=True)
     generator = torch.Generator().manual_seed(1)
-    directions = {n: torch.randn(p.shape, generator=generator, dtype=torch.float64) for n, p in model.named_parameters()}
+    directions = {
+        n: torch.randn(p.shape, generator=generator, dtype=torch.float64) for n, p in model.named_parameters()
+    }
     values = []
     for step in (-2e-4, -1e-4, 1e-4, 2e-4):
         moved = with_knots(tiny_model(), 60)
@@ -140,7 +142,7 @@ def test_no_table_where_functions_depend_on_more_than_the_distance(options: dict
     assert model.backbone.tabulated() == []
     exact, asked = evaluate(model, graph), evaluate(with_knots(model, 64), graph)
     assert all(torch.equal(exact[name].nan_to_num(), asked[name].nan_to_num()) for name in exact)
-    with pytest.raises(ConfigError, match="training.radial is 'table', and the radial functions cannot have one"):
+    with pytest.raises(ConfigError, match=r"training\.radial is 'table', and the radial functions cannot have one"):
         RadialFunctions("table", 1e4).choose([model])
     RadialFunctions("auto", 1e4).choose([model])
     assert model.backbone.num_knots == 0
@@ -152,7 +154,12 @@ def test_bond_features_need_every_edge() -> None:
 
 def test_choice_between_table_and_exact() -> None:
     model = tiny_model(radial_mlp=[64, 64, 64])
-    for mode, edges, knots in (("exact", 1e4, 0), ("auto", 100.0, 0), ("auto", 1e4, NUM_KNOTS), ("table", 9.0, NUM_KNOTS)):
+    for mode, edges, knots in (
+        ("exact", 1e4, 0),
+        ("auto", 100.0, 0),
+        ("auto", 1e4, NUM_KNOTS),
+        ("table", 9.0, NUM_KNOTS),
+    ):
         RadialFunctions(mode, edges).choose([model])
         assert model.backbone.num_knots == knots, mode
 
