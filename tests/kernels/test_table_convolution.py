@@ -218,7 +218,7 @@ def test_wrong_arguments_are_refused(arguments: Maker) -> None:
     from macekit.kernels import cpu_table
 
     h, y, lengths, table, *rest = arguments("second", "many", 4)
-    with pytest.raises(UsageError, match="lengths is torch.float32"):
+    with pytest.raises(UsageError, match=r"lengths is torch\.float32"):
         cpu_table.table_convolution(h, y, lengths.float(), table, *rest)
-    with pytest.raises(UsageError, match="table is torch.float64"):
+    with pytest.raises(UsageError, match=r"table is torch\.float64"):
         cpu_table.table_convolution(h, y, lengths, table[:, :, :2], *rest)

@@ -1,4 +1,4 @@
-"""What the C++ kernels are given: checked tensors as addresses, coupling structures as tables, the number of threads."""
+"""What the C++ kernels are given: checked tensors as addresses, coupling structures, the number of threads."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ coefficients T (`kernels.splines`), differentiable by the distances and by T.
 
     B[i, M, k] = Σ_{t ∈ M} c[z_i, t, k] Π_s A[i, f_ts, k]
 
-Everything else runs in chunks of edges or atoms, so that temporaries stay small and nothing per edge and channel is kept.
-Results are contiguous whatever the strides of the arguments.
+Everything else runs in chunks of edges or atoms, so that temporaries stay small and nothing per edge and channel is
+kept. Results are contiguous whatever the strides of the arguments.
 """
 
 from __future__ import annotations

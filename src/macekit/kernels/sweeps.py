@@ -21,7 +21,8 @@ class Sweep(NamedTuple):
     """Tables, coefficients and matrices."""
 
 
-_current: ContextVar[Sweep] = ContextVar("macekit_sweep", default=Sweep())
+_EVERYTHING = Sweep()
+_current: ContextVar[Sweep] = ContextVar("macekit_sweep", default=_EVERYTHING)
 
 
 def current() -> Sweep:

@@ -17,6 +17,7 @@ from macekit.model.interaction import Edges, Interaction
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
 from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, node_attributes
+from macekit.model.mlp import RadialMLP
 from macekit.model.product import ProductBasis
 from macekit.model.radial import DistanceTransform, RadialBasis
 from macekit.model.radial_table import Knots
@@ -40,6 +41,9 @@ class Backbone(nn.Module):
         tuner_generator: Source of the initial weights of tuners: the base model is the same with and without.
     """
 
+    num_knots: int = 0
+    """Knots of the table of radial functions, a matter of run time; 0: they are evaluated for every edge."""
+
     def __init__(
         self,
         config: ModelConfig,
@@ -56,7 +60,6 @@ class Backbone(nn.Module):
         has_bonds = facts.num_edge_features > 0 and config.compatibility == "none"
         self.envelopes_messages = has_bonds or config.envelope == "messages"
         self.envelopes_basis = config.envelope == "basis"
-        self.num_knots = 0  # of the table of radial functions, a matter of run time; 0: no table
         self.num_elements, self.num_edge_features = len(facts.elements), facts.num_edge_features
         num_node_features = facts.num_node_features
         self.embedding = nn.Parameter(

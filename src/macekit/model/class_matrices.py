@@ -20,6 +20,8 @@ class Grouped(NamedTuple):
     """Number of atoms of every class, [S]."""
     rows: tuple[int, ...]
     """Rows of every degree in the features [N, D, K], in order; further rows at the end have no matrix."""
+    scale: float = 1.0
+    """Factor of all matrices."""
 
     def sorted_blocks(self, x: Tensor) -> list[Tensor]:
         """Copies [N, 2l+1, K] of the degrees, atoms in the order of their classes."""
@@ -35,21 +37,22 @@ class Grouped(NamedTuple):
             start += count
 
     def product(self, x: Tensor, matrices: Sequence[Tensor], *, transposed: bool, dim: int) -> Tensor:
-        """X W or x Wᵀ in the atoms' own order, [N, dim, K]."""
+        """S x W or s x Wᵀ in the atoms' own order, [N, dim, K]."""
         make = torch.empty if dim == sum(self.rows) else torch.zeros
         result = make(x.shape[0], dim, x.shape[2], dtype=x.dtype, device=x.device)
         start = 0
         for block, matrix, rows in zip(self.sorted_blocks(x), matrices, self.rows, strict=True):
             mapped = torch.empty_like(block)
             for (number, source), (_, target) in zip(self.of_classes(block), self.of_classes(mapped), strict=True):
-                torch.mm(source, matrix[number].T if transposed else matrix[number], out=target)
+                factor = matrix[number].T if transposed else matrix[number]
+                torch.addmm(target, source, factor, beta=0.0, alpha=self.scale, out=target)
             result[:, start : start + rows].index_copy_(0, self.order, mapped)
             start += rows
         return result
 
 
 def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped) -> Tensor:
-    """X W, with W by degree and the atom's class.
+    """S x W, with W by degree and the atom's class.
 
     Args:
         x: Features, [N, D, K]; rows beyond those of `grouped` are left out.
@@ -64,7 +67,7 @@ def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped
 
 
 class _Apply(torch.autograd.Function):
-    """y = x W."""
+    """y = s x W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, grouped: Grouped, *matrices: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ class _Apply(torch.autograd.Function):
 
 
 class _ApplyTransposed(torch.autograd.Function):
-    """x = y Wᵀ, [N, dim, K]."""
+    """x = s y Wᵀ, [N, dim, K]."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, grouped: Grouped, dim: int, *matrices: Tensor) -> Tensor:
@@ -98,7 +101,7 @@ class _ApplyTransposed(torch.autograd.Function):
 
 
 class _Outer(torch.autograd.Function):
-    """W = xᵀ y for every degree and class, [S, K, K] each."""
+    """W = s xᵀ y for every degree and class, [S, K, K] each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, grouped: Grouped) -> tuple[Tensor, ...]:
@@ -108,7 +111,7 @@ class _Outer(torch.autograd.Function):
         for left, right in zip(grouped.sorted_blocks(x), grouped.sorted_blocks(y), strict=True):
             matrix = x.new_zeros(len(grouped.counts), left.shape[2], right.shape[2])
             for (number, one), (_, other) in zip(grouped.of_classes(left), grouped.of_classes(right), strict=True):
-                torch.mm(one.T, other, out=matrix[number])
+                torch.addmm(matrix[number], one.T, other, beta=0.0, alpha=grouped.scale, out=matrix[number])
             matrices.append(matrix)
         return tuple(matrices)
 

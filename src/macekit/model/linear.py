@@ -82,14 +82,15 @@ class DegreeLinear(nn.Module):
             x: The features.
             divisor: By which the result is divided.
         """
-        matrices = [self.scaled_weight(l, divisor) for l in self.degrees]
-        return per_degree(x, matrices, self._layout(tuple(x.shape[1:])))
+        matrices = [self._weight(l) for l in self.degrees]
+        return per_degree(x, matrices, self._layout(tuple(x.shape[1:]), divisor))
 
-    def _layout(self, shape_in: tuple[int, ...]) -> Layout:
+    def _layout(self, shape_in: tuple[int, ...], divisor: float) -> Layout:
         spans, first_in, first_out = [], 0, 0
         for l in self.degrees:
             fan_in, fan_out = self.weights[str(l)].shape
-            spans.append(Span(first_in, fan_in, first_out, fan_out, 2 * l + 1))
+            scale = 1.0 / (math.sqrt(fan_in) * divisor)
+            spans.append(Span(first_in, fan_in, first_out, fan_out, 2 * l + 1, scale))
             first_in += (2 * l + 1) * fan_in
             first_out += (2 * l + 1) * fan_out
         shape_out = (sum(span.components for span in spans), spans[0].fan_out)
@@ -105,12 +106,16 @@ class DegreeLinear(nn.Module):
             update[f"up_{l}"] = nn.Parameter(torch.zeros(width, weight.shape[1]))
         self.lora = nn.ParameterDict(update)
 
-    def scaled_weight(self, l: int, divisor: float = 1.0) -> Tensor:
-        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in, divided by a number."""
+    def _weight(self, l: int) -> Tensor:
         weight: Tensor = self.weights[str(l)]
         if self.lora is not None:
             weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]
-        return weight / (math.sqrt(weight.shape[0]) * divisor)
+        return weight
+
+    def scaled_weight(self, l: int) -> Tensor:
+        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in."""
+        weight = self._weight(l)
+        return weight / math.sqrt(weight.shape[0])
 
 
 class PlainResidual(DegreeLinear):
@@ -162,9 +167,10 @@ class AttributeLinear(nn.Module):
 
     def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
-        matrices = [self.matrices(l, attributes) for l in self.degrees]
+        matrices = [attributes.per_class(self.weights[str(l)]) for l in self.degrees]  # [S, K, K] each
         rows = tuple(2 * l + 1 for l in self.degrees)
-        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows))
+        scale = 1.0 / math.sqrt(self.normalisation * x.shape[2])
+        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows, scale))
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""

@@ -3,7 +3,9 @@
 Features [N, D, C] are rows of numbers, one row per atom, in which the components of a degree follow each other. A
 `Span` says where a degree is in the rows of the input and of the output. Three functions are each other's derivatives:
 
-    y = x W,    x = y Wᵀ,    W = xᵀ y.
+    y = s x W,    x = s y Wᵀ,    W = s xᵀ y,
+
+with a factor s that costs nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ class Span(NamedTuple):
     """Numbers of one component there."""
     components: int
     """2l + 1."""
+    scale: float = 1.0
+    """Factor of the matrix."""
 
     def of_input(self, x: Tensor) -> Tensor:
         """The degree in contiguous features x [N, ...], a view [2l+1, N, fan_in]."""
@@ -60,7 +64,7 @@ class Layout(NamedTuple):
 
 
 def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:
-    """X W for every degree.
+    """S x W for every degree.
 
     Args:
         x: Features, [N, *shape_in].
@@ -75,7 +79,7 @@ def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:
 
 
 class _Apply(torch.autograd.Function):
-    """y = x W."""
+    """y = s x W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layout: Layout, *matrices: Tensor) -> Tensor:
@@ -85,7 +89,8 @@ class _Apply(torch.autograd.Function):
         y = layout.empty(x, layout.shape_out, covered=sum(s.components * s.fan_out for s in layout.spans))
         for span, matrix in zip(layout.spans, matrices, strict=True):
             each = matrix.expand(span.components, *matrix.shape)
-            torch.bmm(span.of_input(x), each, out=span.of_output(y))
+            target = span.of_output(y)
+            torch.baddbmm(target, span.of_input(x), each, beta=0.0, alpha=span.scale, out=target)
         return y
 
     @staticmethod
@@ -96,7 +101,7 @@ class _Apply(torch.autograd.Function):
 
 
 class _ApplyTransposed(torch.autograd.Function):
-    """x = y Wᵀ."""
+    """x = s y Wᵀ."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, layout: Layout, *matrices: Tensor) -> Tensor:
@@ -106,7 +111,8 @@ class _ApplyTransposed(torch.autograd.Function):
         x = layout.empty(y, layout.shape_in, covered=sum(s.components * s.fan_in for s in layout.spans))
         for span, matrix in zip(layout.spans, matrices, strict=True):
             each = matrix.T.expand(span.components, *matrix.T.shape)
-            torch.bmm(span.of_output(y), each, out=span.of_input(x))
+            target = span.of_input(x)
+            torch.baddbmm(target, span.of_output(y), each, beta=0.0, alpha=span.scale, out=target)
         return x
 
     @staticmethod
@@ -117,18 +123,20 @@ class _ApplyTransposed(torch.autograd.Function):
 
 
 class _Outer(torch.autograd.Function):
-    """W = xᵀ y."""
+    """W = s xᵀ y."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, layout: Layout) -> tuple[Tensor, ...]:
         x, y = x.contiguous(), y.contiguous()
         ctx.save_for_backward(x, y)
         ctx.layout = layout
-        return tuple(
-            span.of_input(x).transpose(0, 1).reshape(-1, span.fan_in).T
-            @ span.of_output(y).transpose(0, 1).reshape(-1, span.fan_out)
-            for span in layout.spans
-        )
+        matrices = []
+        for span in layout.spans:
+            left = span.of_input(x).transpose(0, 1).reshape(-1, span.fan_in)
+            right = span.of_output(y).transpose(0, 1).reshape(-1, span.fan_out)
+            matrix = x.new_empty(span.fan_in, span.fan_out)
+            matrices.append(torch.addmm(matrix, left.T, right, beta=0.0, alpha=span.scale, out=matrix))
+        return tuple(matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -142,7 +142,7 @@ def test_no_table_where_functions_depend_on_more_than_the_distance(options: dict
     assert model.backbone.tabulated() == []
     exact, asked = evaluate(model, graph), evaluate(with_knots(model, 64), graph)
     assert all(torch.equal(exact[name].nan_to_num(), asked[name].nan_to_num()) for name in exact)
-    with pytest.raises(ConfigError, match="training.radial is 'table', and the radial functions cannot have one"):
+    with pytest.raises(ConfigError, match=r"training\.radial is 'table', and the radial functions cannot have one"):
         RadialFunctions("table", 1e4).choose([model])
     RadialFunctions("auto", 1e4).choose([model])
     assert model.backbone.num_knots == 0
