@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from macekit.config.data import DataConfig, SourceConfig, TargetsConfig, UnitsConfig
     from macekit.config.facts import DatasetFacts
+    from macekit.config.finetune import FinetuneConfig, StageConfig
     from macekit.config.model import LossConfig, ModelConfig
     from macekit.config.run import TrainingRun
     from macekit.config.training import OptimizerConfig, RunConfig, SchedulerConfig, TrainingConfig
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "DataConfig": "macekit.config.data",
     "DatasetFacts": "macekit.config.facts",
+    "FinetuneConfig": "macekit.config.finetune",
     "LossConfig": "macekit.config.model",
     "ModelConfig": "macekit.config.model",
     "OptimizerConfig": "macekit.config.training",
     "RunConfig": "macekit.config.training",
     "SchedulerConfig": "macekit.config.training",
     "SourceConfig": "macekit.config.data",
+    "StageConfig": "macekit.config.finetune",
     "TargetsConfig": "macekit.config.data",
     "TrainingConfig": "macekit.config.training",
     "TrainingRun": "macekit.config.run",
@@ -31,12 +34,14 @@ _HOMES = {
 __all__ = [
     "DataConfig",
     "DatasetFacts",
+    "FinetuneConfig",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
     "SchedulerConfig",
     "SourceConfig",
+    "StageConfig",
     "TargetsConfig",
     "TrainingConfig",
     "TrainingRun",

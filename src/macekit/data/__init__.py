@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         fit_reference_energies,
         resolve_reference_energies,
     )
-    from macekit.data.sampler import EpochSampler
+    from macekit.data.sampler import EpochSampler, balanced_parts
     from macekit.data.split import Split, draw_split, split_structures
     from macekit.data.structure import Structure
     from macekit.data.validation import validate_structure
@@ -33,6 +33,7 @@ _HOMES = {
     "StructuresRead": "macekit.data.reader",
     "TargetCensus": "macekit.data.census",
     "as_structures": "macekit.data.conversion",
+    "balanced_parts": "macekit.data.sampler",
     "check_elements": "macekit.data.identity",
     "draw_split": "macekit.data.split",
     "duplicates": "macekit.data.identity",
@@ -59,6 +60,7 @@ __all__ = [
     "StructuresRead",
     "TargetCensus",
     "as_structures",
+    "balanced_parts",
     "check_elements",
     "draw_split",
     "duplicates",

@@ -20,6 +20,7 @@ from macekit.interop.physicsml.fields import (
     tuner_of,
 )
 from macekit.interop.physicsml.training import training_sections
+from macekit.interop.physicsml.transfer import transfer_section
 
 WHERE = "from_physicsml"
 BONDS = "bond_features"
@@ -71,8 +72,6 @@ def from_physicsml(
         raise ConfigError(f"{WHERE}: expected a name and a config, got {', '.join(unknown) or 'a config of no fields'}")
     name, config = str(description.get("name")), dict(description.get("config") or {})
     found = checked(name, config, WHERE)
-    if config.get("transfer_learning"):
-        raise ConfigError(f"{WHERE}: transfer_learning: stages have no counterpart in one run; leave it out")
     notes: list[str] = []
     data = _data(config, found, featurisation, notes)
     data["train"] = [train] if isinstance(train, str) else list(train)
@@ -81,6 +80,8 @@ def from_physicsml(
         "data": data,
         **training_sections(config, found["datamodule"], notes),
     }
+    if config.get("transfer_learning"):
+        values["finetune"] = transfer_section(config, found["datamodule"], notes)
     return PhysicsMLRun(TrainingRun.from_dict(values, WHERE), notes)
 
 
