@@ -236,8 +236,10 @@ def test_losses_of_the_same_name_exist(name: str) -> None:
     if name == "MultiTaskLoss":
         loss["config"] = {"losses_configs": [{"name": "L1Loss", "weight": 0.5}]}
     run, notes = macekit.from_physicsml(description(y_graph_scalars_loss_config=loss), train="a.xyz")
-    (term,) = (term for terms in Losses(run.model, run.data.targets).terms.values() for term in terms)
-    assert term.weight == (0.5 if name == "MultiTaskLoss" else 3.0)
+    Losses(run.model, run.data.targets)  # it can be made
+    found = run.model.graph_scalars_loss
+    assert found is not None
+    assert (found.name, found.weight) == (name, 1.0 if name == "MultiTaskLoss" else 3.0)
     assert ("the weight of MultiTaskLoss is left out" in "".join(notes)) == (name == "MultiTaskLoss")
 
 
