@@ -80,8 +80,11 @@ def measured(way: str, options: argparse.Namespace, train: Path, directory: Path
     }
     if way == "scratch":
         values["model"] |= {
-            "hidden_irreps": "128x0e", "num_bessel": 10, "interaction_first": "agnostic_residual", "compute_forces": True,
-        }  # fmt: skip
+            "hidden_irreps": "128x0e",
+            "num_bessel": 10,
+            "interaction_first": "agnostic_residual",
+            "compute_forces": True,
+        }
         values["data"]["cutoff"] = 6.0
     else:
         values["finetune"] = {"from": str(options.model), "tuner": way, "reference_energies": "refit"}
@@ -107,7 +110,7 @@ def measured(way: str, options: argparse.Namespace, train: Path, directory: Path
 def table(results: dict[str, Any]) -> str:
     """All ways as rows."""
     lines = [
-        "| way | trained parameters | share | time, s | energy MAE, meV/atom | forces MAE, meV/Å | forces RMSE, meV/Å |",
+        "| way | trained parameters | share | time, s | energy MAE, meV/atom | forces MAE, meV/Å | RMSE, meV/Å |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for way, row in results.items():

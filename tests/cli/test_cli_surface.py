@@ -17,7 +17,7 @@ SURFACE = {
     "prepare": ["DATA", "OUT", "[KEY=VALUE]..."],
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--head", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
-    "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
+    "convert": ["MODEL", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit", "--to"],
     "merge": ["MODEL", "OUT"],
     "info": ["MODEL", "--json"],
     "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],

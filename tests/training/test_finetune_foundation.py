@@ -11,6 +11,7 @@ import torch
 from ase.io import read
 
 from macekit.data import Structure
+from macekit.interop.mace_torch.convert import read_mace_torch
 from macekit.interop.physicsml.convert import read_physicsml
 from macekit.model.mace import Mace
 from macekit.model.merging import merged
@@ -21,7 +22,7 @@ from transfer_starts import predictions, start
 
 pytestmark = pytest.mark.assets
 TUNERS = ["ssf", "adapter", "lora", "heads", "full"]
-ENERGY, FORCES = 1e-9, 1e-9
+ENERGY, FORCES = 1e-11, 1e-11
 """eV, eV/Å; between a model of 89 elements and one of silicon alone."""
 
 
@@ -64,6 +65,30 @@ def test_silicon_from_mace_mp_small(tuner: str, assets: Path, silicon: list[Stru
         ours, theirs = predictions(merged(tuned), silicon[:1]), predictions(tuned, silicon[:1])
         for name, value in theirs.items():
             assert (ours[name] - value).abs().max() <= 1e-10 * max(1.0, float(value.abs().max())), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GO-MACE_tutorial_MACE_swa",
+        "GST_ACEsuit-training_mace_swa",
+        "MACE_SPICE",
+        "aimsPAX_Si",
+        "imagdau_solvent_PracI_200conf_swa",
+    ],
+)
+def test_other_models_of_mace_torch(name: str, assets: Path) -> None:
+    """Of 2022 to 2025, float32 and float64, with and without heads and vectors: some of their elements are kept."""
+    path = assets / "models" / f"{name}.model"
+    random = np.random.default_rng(0)
+    elements = read_mace_torch(path)[0].facts.elements[:3]
+    crystal = Structure(
+        random.choice(elements, 6), random.normal(scale=1.8, size=(6, 3)), np.eye(3) * 8.0, np.ones(3, bool)
+    )
+    crystal = crystal.with_targets({"energy": np.array(-10.0), "forces": np.zeros((6, 3))})
+    for tuner in ("ssf", "adapter", "lora"):
+        found = start(path, [crystal], {"tuner": tuner})
+        assert_same(found.model, found.source.model, [crystal])
 
 
 def test_all_elements_and_a_new_one(assets: Path, silicon: list[Structure]) -> None:

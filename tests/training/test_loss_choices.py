@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.io import write
 
 from macekit.interop.native import load_native
@@ -65,6 +66,20 @@ def test_weights_change_in_the_middle_and_the_best_is_sought_anew(water_file: Pa
     assert history[3]["is_best"]
     assert whole.fit.best_epoch > 3
     assert "weights of losses from epoch 4 on: y_graph_scalars 1000" in (whole.directory / "train.log").read_text()
+
+
+def test_a_run_is_resumed_across_a_change_of_weights(water_file: Path, run_training: RunTraining) -> None:
+    loss = {**TINY["y_graph_scalars_loss_config"], "weight_schedule": {3: 100.0, 5: 300.0}}
+    plateau = {"name": "ReduceLROnPlateau", "config": {"factor": 0.5, "patience": 0}}
+    changes = {ENERGY: loss, "training.scheduler": plateau}
+    whole = run_training(water_file, {**changes, "training.max_epochs": 6}, name="whole")
+    for epochs in (2, 4):
+        name = f"cut{epochs}"
+        run_training(water_file, {**changes, "training.max_epochs": epochs}, name=name)
+        resumed = run_training(water_file, {**changes, "training.max_epochs": 6}, name=name, resume=True)
+        assert resumed.fit.best_epoch == whole.fit.best_epoch >= 5
+        for key, value in whole.model.state_dict().items():
+            assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("weight", [1e-9, 1e3])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from macekit.config.base import Config
+from macekit.config.data import PositiveFloat
 
 TunerChoice = Literal["ssf", "adapter", "lora", "heads", "full"]
 ReferenceChoice = Literal["keep", "refit", "data"]
@@ -48,6 +49,28 @@ class StageConfig(Config):
         return given
 
 
+class ReplayConfig(Config):
+    """Structures on which a head of the new model goes on to predict what the trained model did."""
+
+    files: list[str]
+    """Files of structures, as in `data.train`; a few hundred that resemble what must not be forgotten."""
+    labels: Literal["model", "file"] = "model"
+    """Where their labels come from: predictions of the trained model, or the files, which then hold the data that it
+    was trained on."""
+    head: str = "trained"
+    """Name of their level of theory, with read-outs, reference energies and scales of its own, all of which start as
+    those of the trained model. Other structures that name no head are of the level `default`."""
+    weight: PositiveFloat = 1.0
+    """Factor of the loss of every replayed structure."""
+    count: PositiveInt | None = None
+    """At most so many structures, evenly spread over the files; null: all."""
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
 class FinetuneConfig(Config):
     """Start from a trained model instead of random weights."""
 
@@ -58,7 +81,7 @@ class FinetuneConfig(Config):
     of mace-torch, or a model directory of PhysicsML; nothing in them is executed. Relative to the folder of the run
     file. Its architecture, cutoff and scales are taken over; leave them out of the model section."""
     head: str | None = None
-    """Level of theory to start from, where a mace-torch file has several."""
+    """Level of theory to start from, where the trained model has several and none is the default."""
     energy_unit: str | None = None
     """PhysicsML only: unit of its energies, which are then converted to eV; null: numbers are kept."""
     tuner: TunerChoice | None = None
@@ -75,6 +98,8 @@ class FinetuneConfig(Config):
     modules_to_match: dict[str, str] | None = None
     """Which modules are taken over, {module of the new model: module of the trained model}, by the names of
     `freeze_modules`; null: all message passing, and the heads of targets that both have, column by column."""
+    replay: ReplayConfig | None = None
+    """Multi-head replay against forgetting: further structures with a head of their own that stays where it was."""
     stages: list[StageConfig] = Field(default_factory=list)
     """Stages of training, one after the other, each with a fresh optimiser; none: one as the training section says."""
 

@@ -53,7 +53,7 @@ def load_run(
     else:
         raise ConfigError(f"expected a run file, a mapping or a TrainingRun, got {type(source).__name__}")
     pairs = _pairs(overrides)
-    values |= {key: value for key, value in pairs if key == "preset"}
+    values |= {key: value for key, value in pairs if key in ("preset", "finetune")}
     values = over_preset(values, where)
     for key, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
         _override(values, key, value)
@@ -190,6 +190,8 @@ def _with_resolved_paths(run: TrainingRun, folder: Path) -> TrainingRun:
     }
     changes: dict[str, Any] = {"data": data.model_copy(update=update)}
     if run.finetune is not None:
-        source = path(run.finetune.pre_trained_model_path)
-        changes["finetune"] = run.finetune.model_copy(update={"pre_trained_model_path": source})
+        paths: dict[str, Any] = {"pre_trained_model_path": path(run.finetune.pre_trained_model_path)}
+        if (replay := run.finetune.replay) is not None:
+            paths["replay"] = replay.model_copy(update={"files": [path(name) for name in replay.files]})
+        changes["finetune"] = run.finetune.model_copy(update=paths)
     return run.model_copy(update=changes)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from macekit.config.merging import laid_over
+from macekit.config.model import BACKBONE_FIELDS, HEAD_FIELDS
 from macekit.config.yaml_text import parse_yaml
 from macekit.errors import ConfigError, did_you_mean
 
+ARCHITECTURE = (*BACKBONE_FIELDS, *HEAD_FIELDS)
 FOLDER = Path(__file__).parent / "presets"
 
 
@@ -46,6 +48,15 @@ def preset_values(name: Any, where: str = "") -> dict[str, Any]:
 
 
 def over_preset(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """The values of a run file laid over those of the preset that it names, if it names one."""
+    """The values of a run file laid over those of the preset that it names, if it names one.
+
+    Where training starts from a trained model, the architecture is that model's, and the preset gives the rest.
+    """
     name = values.get("preset")
-    return dict(values) if name is None else laid_over(preset_values(name, where), values)
+    if name is None:
+        return dict(values)
+    below = preset_values(name, where)
+    if values.get("finetune") is not None:
+        below["model"] = {key: value for key, value in below["model"].items() if key not in ARCHITECTURE}
+        below["data"] = {key: value for key, value in below["data"].items() if key != "cutoff"}
+    return laid_over(below, values)

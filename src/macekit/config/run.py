@@ -10,6 +10,7 @@ from macekit.config.base import Config
 from macekit.config.data import DataConfig
 from macekit.config.finetune import FinetuneConfig
 from macekit.config.model import ModelConfig
+from macekit.config.preset_files import over_preset
 from macekit.config.stages import stage_losses, stage_training
 from macekit.config.training import RunConfig, TrainingConfig
 
@@ -29,6 +30,11 @@ class TrainingRun(Config):
     """Start from a trained model; null: from random weights."""
     run: RunConfig = Field(default_factory=RunConfig)
     """Directory, device, precision, seed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_below(cls, values: Any) -> Any:
+        return over_preset(values) if isinstance(values, dict) else values
 
     @model_validator(mode="before")
     @classmethod

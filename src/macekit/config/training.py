@@ -71,6 +71,8 @@ class TrainingConfig(Config):
     """Decay of the exponential moving average of the weights, which validation and the saved model use; null: none."""
     gradient_clip: Annotated[float, Field(gt=0)] | None = 10.0
     """Largest norm of the gradient; null: not clipped."""
+    radial: Literal["auto", "table", "exact"] = "auto"
+    """Radial functions: "exact" for every edge, or a "table" made in every step; auto: a table where it is precise."""
     early_stopping: PositiveInt | None = None
     """Epochs without a better monitored metric after which training stops; null: never."""
     monitor: str = "val/total/loss"

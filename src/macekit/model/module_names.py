@@ -65,7 +65,8 @@ def members(module: str, names: Iterable[str], where: str) -> dict[str, str]:
 def known_modules(names: Iterable[str]) -> list[str]:
     """Documented modules that the tensors of a model make up."""
     names = list(names)
-    candidates = ["mace", *(f"mace.{part}" for part in (*_OF_BACKBONE, *_LAYERS)), *HEADS]
+    parts = [part for part in (*_OF_BACKBONE, *_LAYERS) if part not in WITHOUT_PARAMETERS]
+    candidates = ["mace", *(f"mace.{part}" for part in parts), *HEADS]
     return [module for module in candidates if any(re.match(_pattern(module) or "$", name) for name in names)]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from macekit.errors import UsageError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import strained
+from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
 
 
@@ -59,9 +60,9 @@ def evaluate(
         if not energy.requires_grad:  # no edges at all: the energy does not depend on the positions
             gradients = [torch.zeros_like(tensor) for tensor in inputs]
         else:
-            found = torch.autograd.grad(
-                energy.sum(), inputs, create_graph=training, retain_graph=training, allow_unused=True
-            )
+            keep = {"create_graph": training, "retain_graph": training}
+            with sweep(geometry=True, weights=False):
+                found = torch.autograd.grad(energy.sum(), inputs, allow_unused=True, **keep)
             gradients = [
                 torch.zeros_like(tensor) if gradient is None else gradient
                 for gradient, tensor in zip(found, inputs, strict=True)
@@ -69,7 +70,7 @@ def evaluate(
         if forces:
             outputs["y_node_vector"] = -gradients[0]
         if strain is not None:
-            outputs["stress"] = _per_volume(gradients[1], graph)
+            outputs["stress"] = per_volume(gradients[1], graph)
     return outputs if training else {name: value.detach() for name, value in outputs.items()}
 
 
@@ -81,7 +82,7 @@ def _differentiated(model: Mace, columns: Tensor) -> Tensor:
     return columns[:, targets.y_graph_scalars.index(targets.energy or "")]
 
 
-def _per_volume(virial: Tensor, graph: Graph) -> Tensor:
+def per_volume(virial: Tensor, graph: Graph) -> Tensor:
     """dE/dε over the volume of the physical cell, [G, 3, 3]; NaN where there is none."""
     volume = torch.linalg.det(graph.cell).abs()
     has_stress = graph.pbc.any(dim=1) & (volume > 0.0)

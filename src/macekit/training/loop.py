@@ -23,6 +23,7 @@ from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
 from macekit.training.optimizers import build_optimizer
 from macekit.training.progress import EpochProgress, FitResult
+from macekit.training.radial import RadialFunctions
 from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
 from macekit.training.run_directory import RunDirectory, RunLog
@@ -78,8 +79,10 @@ class Fit:
         optimizer = build_optimizer(config.optimizer, master or model)
         averages: dict[str, Any] = {"ema": config.ema, "gradient_clip": config.gradient_clip}
         self.stepper = Stepper(model, self.losses, optimizer, world, **averages, master=master)
+        edges = train_set.num_edges()
+        self.radial = RadialFunctions(config.radial, config.batch_edges or float(edges.mean()) * config.batch_size)
         self.sampler = EpochSampler(
-            train_set.num_edges(),
+            edges,
             batch_size=config.batch_size if config.batch_edges is None else None,
             batch_edges=config.batch_edges,
             seed=settings.seed,
@@ -181,6 +184,7 @@ class Fit:
         rate = self.schedule.rate
         self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
         self.sampler.set_epoch(self.epoch)
+        self.radial.choose((self.stepper.model, self.stepper.deployed), self.log)
 
     def _train_epoch(self) -> EpochProgress:
         """The steps of an epoch that are left; sums of losses and errors on this process."""

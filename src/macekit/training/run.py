@@ -29,6 +29,7 @@ from macekit.training.provenance import model_provenance, run_provenance
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.trackers import open_trackers
+from macekit.training.transfer.replay import with_replay
 from macekit.training.transfer.stages import fit_in_stages
 from macekit.training.transfer.start import initial_model, new_element_rows, opened
 
@@ -73,7 +74,7 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         trackers = held.enter_context(open_trackers(run, directory, resumed=resume, is_main=world.is_main))
         chosen = chosen_fingerprint(run, world)
         run, source = opened(run, log)
-        data = read_data(run, directory, world, log)
+        data = with_replay(run, source, read_data(run, directory, world, log), log)
         model = initial_model(run, source, data, world, log)
         facts = model.facts
         fingerprint = run_fingerprint(chosen, data)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from macekit.geometry.batch import Batch
+from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.averages import Averages, copy_weights
@@ -127,12 +128,14 @@ class Stepper:
         parts = [batches] if isinstance(batches, Batch) else list(batches)
         self.forget_gradient()
         counts = self.world.sum(self._counts(parts)) if len(parts) > 1 or self.world.size > 1 else None
+        inputs = self.parameters if self.world.size == 1 else None
         sums, losses, predictions = self.losses.empty(), [], []
         for number, batch in enumerate(parts, 1):
             with self._exchange(number == len(parts)):
                 found, predicted = self.loss_of(batch)
                 loss = self.losses.total(LossSums(found.numerators, found.counts if counts is None else counts))
-                torch.autograd.backward(loss * self.world.size)  # DistributedDataParallel averages over processes
+                with sweep(geometry=False, weights=True):  # positions have their gradient already
+                    torch.autograd.backward(loss * self.world.size, inputs=inputs)  # DistributedDataParallel averages
             sums = sums.plus(LossSums(found.numerators.detach(), found.counts))
             losses.append(loss.detach())
             predictions.append(predicted)
@@ -178,6 +181,7 @@ class Stepper:
             "model": self.master.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             **self.averages.state(),
+            "radial_knots": self.model.backbone.num_knots,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -187,3 +191,4 @@ class Stepper:
             copy_weights(self.master, self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         self.averages.restore(state)
+        self.model.backbone.num_knots = self.deployed.backbone.num_knots = state.get("radial_knots", 0)

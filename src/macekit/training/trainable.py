@@ -16,13 +16,16 @@ from macekit.model.module_names import members
 from macekit.model.tuners import is_tuner_parameter
 
 
-def trainable_parameters(model: Mace, tuner: TunerChoice | None, frozen: Sequence[str] = ()) -> set[str]:
+def trainable_parameters(
+    model: Mace, tuner: TunerChoice | None, frozen: Sequence[str] = (), where: str = "freeze_modules"
+) -> set[str]:
     """Names of the parameters that are trained.
 
     Args:
         model: A model.
         tuner: Choice of the finetune section; None and `full`: everything.
         frozen: Modules that are not trained, see `freeze_modules`.
+        where: What froze them, the start of a message.
 
     Raises:
         ConfigError: If a module does not exist, or nothing is left.
@@ -32,9 +35,9 @@ def trainable_parameters(model: Mace, tuner: TunerChoice | None, frozen: Sequenc
     if tuner not in (None, "full", "heads"):
         chosen |= {name for name in names if is_tuner_parameter(name)}
     for module in frozen:
-        chosen -= set(members(module, names, "freeze_modules").values())
+        chosen -= set(members(module, names, where).values())
     if not chosen:
-        raise ConfigError(f"freeze_modules: {', '.join(frozen)}: nothing is left to train; leave a module out")
+        raise ConfigError(f"{where}: {', '.join(frozen)}: nothing is left to train; leave a module out")
     return chosen
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from macekit.config import TrainingRun
 from macekit.config.loading import dump_run, load_run
 from macekit.config.merging import laid_over
 from macekit.config.preset_files import preset_names, preset_summary, preset_values
@@ -62,6 +63,15 @@ def test_energies_alone() -> None:
     assert run.data.targets.y_node_vector is None
 
 
+def test_fine_tuning_takes_the_training_of_a_preset_and_not_its_network() -> None:
+    finetune = {"from": "old", "reference_energies": "keep", "tuner": "lora"}
+    run = load_run({"preset": "universal", **DATA, "finetune": finetune})
+    assert not {"hidden_irreps", "num_bessel", "interaction_first"} & run.model.model_fields_set
+    assert "cutoff" not in run.data.model_fields_set
+    assert run.training.batch_size == 16
+    assert run.model.stress_loss_config is not None
+
+
 def test_the_recipe_of_the_paper() -> None:
     """Appendix A.5.1 of arXiv 2206.07697."""
     run = load_run({"preset": "3bpa", **DATA})
@@ -80,6 +90,10 @@ def test_an_unknown_preset() -> None:
         ConfigError, match=r"(?s)preset: unknown preset 'smal'; known: small, medium.*did you mean 'small'"
     ):
         load_run({"preset": "smal", **DATA})
+
+
+def test_a_mapping_and_an_object_know_presets_too() -> None:
+    assert TrainingRun.from_dict({"preset": "small", **DATA}) == load_run({"preset": "small", **DATA})
 
 
 def test_laying_over() -> None:

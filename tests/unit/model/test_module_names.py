@@ -18,7 +18,7 @@ def names(tuner: str = "none") -> list[str]:
 @pytest.mark.parametrize("tuner", ["none", "ssf", "adapter"])
 def test_parts_of_the_backbone_are_a_partition(tuner: str) -> None:
     """Every parameter of message passing is in exactly one documented part."""
-    parts = [name for name in known_modules(names(tuner)) if name.startswith("mace.") and name != "mace.batch_norms"]
+    parts = [name for name in known_modules(names(tuner)) if name.startswith("mace.")]
     found = [name for part in parts for name in members(part, names(tuner), "test").values()]
     assert len(found) == len(set(found))
     assert set(found) == set(members("mace", names(tuner), "test").values())

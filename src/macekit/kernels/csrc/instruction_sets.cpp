@@ -4,7 +4,7 @@
 
 namespace macekit {
 
-// What `convolution.cpp` and `contraction.cpp` define for an instruction set.
+// What `convolution.cpp`, `contraction.cpp` and `engine.cpp` define for an instruction set.
 #define MACEKIT_DECLARE(name)                                \
     namespace name {                                         \
     template <class T>                                       \
@@ -14,11 +14,23 @@ namespace macekit {
     template <>                                              \
     ConvolutionKernels<double> convolution_kernels<double>();\
     template <class T>                                       \
+    TableKernels<T> table_kernels();                         \
+    template <>                                              \
+    TableKernels<float> table_kernels<float>();              \
+    template <>                                              \
+    TableKernels<double> table_kernels<double>();            \
+    template <class T>                                       \
     ContractionKernels<T> contraction_kernels();             \
     template <>                                              \
     ContractionKernels<float> contraction_kernels<float>();  \
     template <>                                              \
     ContractionKernels<double> contraction_kernels<double>();\
+    template <class T>                                       \
+    EngineKernels<T> engine_kernels();                       \
+    template <>                                              \
+    EngineKernels<float> engine_kernels<float>();            \
+    template <>                                              \
+    EngineKernels<double> engine_kernels<double>();          \
     }
 MACEKIT_DECLARE(baseline)
 #if defined(MACEKIT_X86)
@@ -61,6 +73,16 @@ ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set
 }
 
 template <class T>
+TableKernels<T> table_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::table_kernels<T>();
+    if (name == "avx2") return avx2::table_kernels<T>();
+#endif
+    return baseline::table_kernels<T>();
+}
+
+template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set) {
     const std::string& name = checked(instruction_set);
 #if defined(MACEKIT_X86)
@@ -70,9 +92,24 @@ ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set
     return baseline::contraction_kernels<T>();
 }
 
+template <class T>
+EngineKernels<T> engine_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::engine_kernels<T>();
+    if (name == "avx2") return avx2::engine_kernels<T>();
+#endif
+    return baseline::engine_kernels<T>();
+}
+
 template ConvolutionKernels<float> convolution_kernels_for(const std::string&);
 template ConvolutionKernels<double> convolution_kernels_for(const std::string&);
+template TableKernels<float> table_kernels_for(const std::string&);
+template TableKernels<double> table_kernels_for(const std::string&);
 template ContractionKernels<float> contraction_kernels_for(const std::string&);
 template ContractionKernels<double> contraction_kernels_for(const std::string&);
+
+template EngineKernels<float> engine_kernels_for(const std::string&);
+template EngineKernels<double> engine_kernels_for(const std::string&);
 
 }  // namespace macekit

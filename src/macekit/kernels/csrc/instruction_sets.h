@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "engine.h"
 
 namespace macekit {
 
@@ -15,6 +16,10 @@ std::vector<std::string> instruction_sets();
 template <class T>
 ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set);
 template <class T>
+TableKernels<T> table_kernels_for(const std::string& instruction_set);
+template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
+template <class T>
+EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

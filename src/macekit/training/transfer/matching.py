@@ -85,8 +85,10 @@ def _members(module: str, names: Mapping[str, Tensor], which: str, others: Mappi
 def _take_module(
     found: Matched, new: Mapping[str, str], old: Mapping[str, str], tensors: Mapping[str, Tensor], name: str
 ) -> None:
-    wanted = {key: own for key, own in new.items() if not is_tuner_parameter(own) or key in old}
-    for key, own in wanted.items():
+    for inner, own in new.items():
+        key = of_one_level(inner)
+        if is_tuner_parameter(own) and key not in old:
+            continue
         if key not in old:
             raise ConfigError(f"{WHERE}: {name}: the trained model has no counterpart of {own}")
         value = tensors[old[key]]
@@ -181,7 +183,7 @@ def _take_head(found: Matched, new: Mace, source: Mace, head: str) -> None:
     old = {name: value for name, value in source.state_dict().items() if name.startswith(prefix)}
     own = [name for name in found.state if name.startswith(prefix)]
     for name in own:
-        value = old.get(name)
+        value = old.get(of_one_level(name))
         has_columns = COLUMNS.search(name) is not None and "vector" not in head
         fresh = found.state[name]
         if value is None or (value.shape[:-1] if has_columns else value.shape) != (
@@ -200,6 +202,11 @@ def _take_head(found: Matched, new: Mace, source: Mace, head: str) -> None:
             found.state[name] = value.to(fresh)
         found.taken.add(name)
     found.targets.update(common)
+
+
+def of_one_level(name: str) -> str:
+    """What a tensor of a model with several levels of theory is called in a model with one."""
+    return re.sub(r"(^|\.)levels\.\d+\.", r"\1", name)
 
 
 def _is_trainable(source: Mace, head: str) -> bool:

@@ -50,11 +50,12 @@ def errors_of(model: Mace, structures: Sequence[Structure], target: str) -> Erro
 
 
 def refitted(errors: Errors, free: Sequence[int]) -> FloatArray:
-    """Changes [S] of the E0 of the elements at these indices that make the errors smallest; of smallest norm."""
+    """Changes [S] of the E0 of the elements at these indices that make the errors per atom smallest, of least norm."""
     change = np.zeros(errors.counts.shape[1])
     if len(free) and len(errors.left):
-        columns = list(free)
-        change[columns] = np.linalg.lstsq(errors.counts[:, columns], errors.left, rcond=1e-10)[0]
+        columns, size = list(free), errors.counts.sum(axis=1)
+        shares = errors.counts[:, columns] / size[:, None]
+        change[columns] = np.linalg.lstsq(shares, errors.left / size, rcond=1e-10)[0]
     return change
 
 
@@ -91,6 +92,6 @@ def residual_table(
         groups[structure.config_type].append(row)
     groups = (groups if len(groups) > 1 else {}) | {"all": list(range(len(size)))}
     for name, rows in groups.items():
-        cells = [f"{values[rows].mean():+.1f} ± {values[rows].std():.1f}" for values in per_atom]
+        cells = [f"{round(values[rows].mean(), 1) + 0.0:+.1f} ± {values[rows].std():.1f}" for values in per_atom]
         table.add_row(f"error, {name}, meV/atom", *cells, str(len(rows)))
     return table

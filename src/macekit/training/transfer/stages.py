@@ -35,7 +35,9 @@ def _plans(run: TrainingRun, model: Mace) -> list[_Plan]:
     plans = []
     for number, stage in enumerate(stages):
         where = f"finetune.stages.{number}"
-        names = trainable_parameters(model, finetune.tuner if finetune else None, stage.freeze_modules)
+        names = trainable_parameters(
+            model, finetune.tuner if finetune else None, stage.freeze_modules, f"{where}.freeze_modules"
+        )
         plans.append(_Plan(stage_training(run.training, stage, where), stage_losses(model.config, stage, where), names))
     return plans
 

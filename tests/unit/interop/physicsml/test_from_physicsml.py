@@ -9,7 +9,16 @@ import pytest
 import macekit
 from macekit.config.stages import stage_training
 from macekit.errors import ConfigError
-from macekit.interop.physicsml.fields import COLUMNS, DATAMODULE, DEFAULTS, LOSSES, OF_ADAPTERS, TRAINING
+from macekit.interop.physicsml.fields import (
+    COLUMNS,
+    DATAMODULE,
+    DEFAULTS,
+    LOSS_NAMES,
+    LOSSES,
+    OF_ADAPTERS,
+    TRAINING,
+)
+from macekit.training.losses import Losses
 
 MSE = {"name": "MSELoss", "weight": 2.0}
 
@@ -219,3 +228,29 @@ def test_imported_models_are_not_trained() -> None:
     }
     with pytest.raises(ConfigError, match="is for imported models, which cannot be trained"):
         macekit.TrainingRun.from_dict(values, "run.yaml")
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
+def test_losses_of_the_same_name_exist(name: str) -> None:
+    loss: dict[str, Any] = {"name": name, "weight": 3.0}
+    if name == "MultiTaskLoss":
+        loss["config"] = {"losses_configs": [{"name": "L1Loss", "weight": 0.5}]}
+    run, notes = macekit.from_physicsml(description(y_graph_scalars_loss_config=loss), train="a.xyz")
+    (term,) = (term for terms in Losses(run.model, run.data.targets).terms.values() for term in terms)
+    assert term.weight == (0.5 if name == "MultiTaskLoss" else 3.0)
+    assert ("the weight of MultiTaskLoss is left out" in "".join(notes)) == (name == "MultiTaskLoss")
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"name": "CTCLoss"}, "y_graph_scalars_loss_config: the loss 'CTCLoss' has no counterpart; there are MSELoss"),
+        ({"name": "MSEloss"}, "did you mean 'MSELoss'"),
+        ({"name": "MultiTaskLoss", "config": {"losses_configs": [{"name": "NLLLoss"}]}}, "the loss 'NLLLoss' has no"),
+        ("MSELoss", "y_graph_scalars_loss_config: expected a mapping with a name, got 'MSELoss'"),
+    ],
+)
+def test_losses_without_a_counterpart(loss: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        macekit.from_physicsml(description(y_graph_scalars_loss_config=loss), train="a.xyz")
+    assert message in str(caught.value)

@@ -95,6 +95,15 @@ def test_adapters_stay(saved: Any) -> None:
         start(path, STRUCTURES, {"tuner": "lora"})
 
 
+def test_adapters_of_physicsml_are_refused(saved: Any) -> None:
+    targets = {"y_graph_scalars": ["energy"], "y_node_vector": "forces"}
+    trained = tiny_model(Combination("adapter", "none"), compatibility="physicsml", facts={"targets": targets})
+    with pytest.raises(
+        ConfigError, match=r"finetune.from: the adapters of this PhysicsML model have batch normalisations"
+    ):
+        start(saved(trained), STRUCTURES, {"tuner": "adapter"})
+
+
 def test_the_architecture_is_the_trained_models(saved: Any) -> None:
     trained = tiny_model(correlation=3, num_bessel=5, avg_num_neighbours=7.5, radial_mlp=[8, 8])
     found = start(saved(trained), STRUCTURES, {"tuner": "full"})
@@ -130,6 +139,23 @@ def DatasetGraph(facts: DatasetFacts) -> Any:  # noqa: N802
     from macekit.geometry.batch import GraphDataset
 
     return GraphDataset(STRUCTURES, facts).batch([0, 1, 2]).graph
+
+
+def test_a_variance_is_new_and_its_mean_is_not(saved: Any) -> None:
+    found = start(
+        saved(tiny_model()),
+        STRUCTURES,
+        {"tuner": "full"},
+        model={"name": "mean_var_mace_model", "y_graph_scalars_loss_config": None},
+    )
+    assert found.model.heads.graph_scalars_std is not None
+    assert "heads.graph_scalars_std" in found.printed.partition("fresh:")[2]
+    assert_same_start(found.model, tiny_model())
+    again = start(
+        saved(tiny_model(Combination("none", "gaussian"))), STRUCTURES, model={"y_graph_scalars_loss_config": None}
+    )
+    assert again.model.config.uncertainty == "gaussian"
+    assert "fresh" not in again.printed
 
 
 def test_reference_energies_are_kept(saved: Any) -> None:
@@ -211,7 +237,7 @@ def test_the_tuner_alone_is_new(saved: Any) -> None:
         ({"tuner": "lora"}, {"name": "ssf_mace_model"}, {}, "finetune.tuner: lora given, but the model section"),
         ({"elements": ["H", "O"]}, {}, {}, "finetune.elements: C, Cu of the training data is not listed"),
         ({"elements": ["H", "Xx"]}, {}, {}, "finetune.elements: 'Xx' is no chemical symbol"),
-        ({"head": "pbe"}, {}, {}, "finetune.head: given, but .* is a model of macekit"),
+        ({"head": "pbe"}, {}, {}, "finetune.head: no head 'pbe': the model has a single level of theory"),
         ({"energy_unit": "eV"}, {}, {}, "finetune.energy_unit: given, but .* is a model of macekit"),
         (
             {"tuner": "lorra"},
