@@ -58,7 +58,7 @@ class FoldedLayer(NamedTuple):
     width: int
     """Channels of what is sent."""
     table: FloatArray
-    """Radial functions [pairs, G + 1, n + 1, P, width], powers of −1/2 ... 1/2 between knots, paths as in the engine."""
+    """Radial functions [pairs, G + 1, n + 1, P, width], powers of −1/2 ... 1/2 between knots; engine's paths."""
     constant: FloatArray
     """Scalars that are sent whatever the neighbours, [S, width]."""
     sources: list[Map]
@@ -296,9 +296,7 @@ def _coupling_entries(structure: ConvolutionStructure) -> tuple[list[int], list[
     products = []
     for h, c in zip(harmonic.tolist(), column.tolist(), strict=True):
         path = by_path[columns[c]]
-        products.append(
-            starts[path.index] + (h - path.l_sh**2) * (2 * path.l_in + 1) + c - columns.index(path.index)
-        )
+        products.append(starts[path.index] + (h - path.l_sh**2) * (2 * path.l_in + 1) + c - columns.index(path.index))
     return row.tolist(), products, coupling[harmonic, row, column].tolist()
 
 
