@@ -15,19 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macekit.kernels.engine import (
-    HIGHEST_ELL,
-    HIGHEST_INPUT,
-    MOST_COLUMNS,
-    NOTHING,
-    FloatArray,
-    FoldedLayer,
-    FoldedModel,
-    Map,
-    Moments,
-    Readout,
-    Repulsion,
-)
+from macekit.kernels.engine import HIGHEST_ELL, HIGHEST_INPUT, MOST_COLUMNS
+from macekit.kernels.folded import NOTHING, FloatArray, FoldedLayer, FoldedModel, Map, Moments, Readout, Repulsion
 from macekit.kernels.structure import ContractionStructure
 from macekit.model.interaction import AverageNumber, Interaction
 from macekit.model.layer import Layer

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from macekit.errors import BackendUnavailable
-from macekit.kernels.engine import NOTHING, PIECE_DEGREE, FloatArray, engine_paths
+from macekit.kernels.engine import PIECE_DEGREE, engine_paths
+from macekit.kernels.folded import NOTHING, FloatArray
 from macekit.model.basis import polynomial_envelope
 from macekit.model.interaction import Interaction, NeighbourDensity
 from macekit.model.layer import Layer

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macekit.kernels.engine import FloatArray
+from macekit.kernels.folded import FloatArray
 
 SHORTEST = 1e-12
 """Å; where radial functions are evaluated in place of 0."""
