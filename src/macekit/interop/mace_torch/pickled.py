@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from macekit.errors import ModelFileError
-from macekit.interop.mace_torch.records import Global, Record, is_inert_name
+from macekit.interop.mace_torch.records import Global, Record, hashable, is_inert_name
 
 Builder = Callable[..., Any]
 
@@ -200,30 +200,15 @@ class _Machine:
         values = self.marked()
         if not isinstance(self.stack[-1], set):
             raise self.refusal(f"elements of {type(self.stack[-1]).__name__}")
-        self.stack[-1].update(_hashable(value) for value in values)
-
-
-_PLAIN_KEYS = (str, bytes, int, float, Record, Global)
-
-
-def _hashable(value: Any) -> Any:
-    """Keys of dictionaries and sets: names, numbers, records, and tuples of these, but not of tuples.
-
-    Deep tuples could overflow the stack when hashed.
-    """
-    if isinstance(value, _PLAIN_KEYS) or value is None:
-        return value
-    if isinstance(value, tuple) and all(isinstance(item, _PLAIN_KEYS) or item is None for item in value):
-        return value
-    raise TypeError(f"a key of type {type(value).__name__}")
+        self.stack[-1].update(hashable(value) for value in values)
 
 
 def _mapping(pairs: list[Any]) -> dict[Any, Any]:
-    return dict(zip((_hashable(key) for key in pairs[::2]), pairs[1::2], strict=True))
+    return dict(zip((hashable(key) for key in pairs[::2]), pairs[1::2], strict=True))
 
 
 def _set(values: Any = ()) -> set[Any]:
-    return {_hashable(value) for value in values}
+    return {hashable(value) for value in values}
 
 
 def _ordered_dictionary(pairs: Any = ()) -> dict[Any, Any]:

@@ -53,3 +53,21 @@ class Record:
     def class_name(self) -> str:
         """The kind without its module."""
         return self.kind.rpartition(".")[2]
+
+
+_PLAIN_KEYS = (str, bytes, int, float, Record, Global)
+
+
+def hashable(value: Any) -> Any:
+    """Keys of dictionaries and sets: names, numbers, records, and tuples of these, but not of tuples.
+
+    Deep tuples could overflow the stack when hashed.
+
+    Raises:
+        TypeError: For anything else.
+    """
+    if isinstance(value, _PLAIN_KEYS) or value is None:
+        return value
+    if isinstance(value, tuple) and all(isinstance(item, _PLAIN_KEYS) or item is None for item in value):
+        return value
+    raise TypeError(f"a key of type {type(value).__name__}")
