@@ -71,7 +71,6 @@ def table_convolution(
     addresses: Sequence[int],
 ) -> None: ...
 
-
 class Engine:
     def piece_degree(self) -> int: ...
     def add_layer(

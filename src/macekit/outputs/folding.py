@@ -110,6 +110,8 @@ def fold(model: Mace, elements: Sequence[int], dtype: torch.dtype) -> FoldedMode
         for t, layer in enumerate(_layers(model)):
             is_last = t == len(backbone.layers) - 1
             folded, features = _fold_layer(layer, t, is_last, features, tables, index)
+            if layer.bias is not None:
+                features = Affine(features.maps, features.constant + layer.bias)
             tuner = backbone.tuners[t]
             if isinstance(tuner, SSF):
                 features = _tuned(features, tuner)

@@ -17,6 +17,7 @@ from macekit.geometry.neighbours import graph_from_structure
 from macekit.interfaces.trained import TrainedModel
 from macekit.kernels import dispatch
 from macekit.model.mace import Mace
+from macekit.model.merging import merged
 from macekit.outputs.derivatives import evaluate
 from models import perturb_tuner, tiny_model
 from structures import CUTOFF, ELEMENTS, batch_of_everything, dimer, isolated_pair, single_atom, slab, triclinic, water
@@ -101,6 +102,14 @@ def test_every_architecture(name: str, dtype: torch.dtype, everything: Graph) ->
     model = energy_model(dtype, **ARCHITECTURES[name])
     found = CompiledModel(model).evaluate(everything, forces=True, stress=True)
     worst = differences(model, found, everything)
+    assert max(worst.values()) <= TOLERANCES[dtype], worst
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_a_merged_model_has_constants_after_its_layers(dtype: torch.dtype, everything: Graph) -> None:
+    model = merged(energy_model(dtype, tuner="ssf"))
+    assert all(torch.count_nonzero(layer.bias) for layer in model.backbone.layers)
+    worst = differences(model, CompiledModel(model).evaluate(everything, forces=True, stress=True), everything)
     assert max(worst.values()) <= TOLERANCES[dtype], worst
 
 
