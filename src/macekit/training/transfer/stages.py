@@ -75,8 +75,7 @@ def fit_in_stages(
         The result of the last stage, with the history of all.
     """
     plans = _plans(run, model)
-    history: list[dict[str, Any]] = []
-    result: FitResult | None = None
+    result, history = None, list[dict[str, Any]]()
     for number, plan in enumerate(plans, 1):
         place = directory if number == len(plans) else RunDirectory(directory.stage(number))
         if world.is_main:
@@ -96,12 +95,11 @@ def fit_in_stages(
             directory=place,
             log=log,
             trackers=trackers,
-            shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
             fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
         trackers.earlier_epochs += result.num_epochs
         history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
-    assert result is not None
     model.requires_grad_(True)
+    assert result is not None
     return replace(result, history=history)
