@@ -65,7 +65,7 @@ def fit_in_stages(
         valid_set: Validation structures, or None.
         new_rows: Elements that are new in a trained model, by index; their rows are trained with every tuner.
         world: Processes.
-        directory: Of the run. All stages but the last write into directories of their own in it.
+        directory: Of the run. Stages but the last write into directories of their own in it.
         log: Where lines go.
         fingerprint: What a checkpoint must agree with to be resumed.
         resume: Whether to go on from the last checkpoint.
@@ -75,7 +75,7 @@ def fit_in_stages(
         The result of the last stage, with the history of all.
     """
     plans = _plans(run, model)
-    result, history = None, list[dict[str, Any]]()
+    history: list[dict[str, Any]] = []
     for number, plan in enumerate(plans, 1):
         place = directory if number == len(plans) else RunDirectory(directory.stage(number))
         if world.is_main:
@@ -84,7 +84,7 @@ def fit_in_stages(
             set_trainable(model, plan.names, new_rows)
             log.line(f"stage {number} of {len(plans)}: " * (len(plans) > 1) + trainable_report(model))
             model.config = plan.model
-        stage = {"number": number, "training": plan.training.model_dump(mode="json")}
+        stage = {"stage": {"number": number, "training": plan.training.model_dump(mode="json")}}
         fit = Fit(
             model,
             plan.training,
@@ -95,11 +95,10 @@ def fit_in_stages(
             directory=place,
             log=log,
             trackers=trackers,
-            fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
+            fingerprint=fingerprint | (stage if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
         trackers.earlier_epochs += result.num_epochs
         history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
     model.requires_grad_(True)
-    assert result is not None
     return replace(result, history=history)
