@@ -100,11 +100,14 @@ class Backbone(nn.Module):
             self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
+        self._finish_linears(config.lora_rank if config.tuner == "lora" else 0, tuner_generator)
+
+    def _finish_linears(self, lora_rank: int, generator: Generator) -> None:
         for module in self.layers.modules():
             if isinstance(module, AttributeLinear):
                 module.normalisation = self.normalisation
-            if isinstance(module, DegreeLinear) and config.tuner == "lora":
-                module.add_lora(config.lora_rank, tuner_generator)
+            if isinstance(module, DegreeLinear) and lora_rank:
+                module.add_lora(lora_rank, generator)
 
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees of the features that a layer puts out."""
