@@ -15,6 +15,7 @@ from macekit.data.validation import COINCIDENT, validate_structure
 from macekit.errors import UsageError
 from macekit.geometry.neighbours import graph_for
 from macekit.geometry.verlet import VerletList
+from macekit.outputs.compiled import Evaluator
 from macekit.outputs.derivatives import evaluate
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class MaceCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         self._neighbours = VerletList(model.facts.cutoff, skin)
         self.model = model.eval().requires_grad_(False)
+        self._evaluator = Evaluator(model, is_frozen=True)
         facts = model.facts
         self._energy = facts.targets.energy
         vector = None if model.config.compute_forces else facts.targets.y_node_vector
@@ -124,7 +126,7 @@ class MaceCalculator(Calculator):
             validate_structure(structure)
         graph = graph_for(structure, facts, pairs).to(self.model.device)
         has_energy = self._energy is not None
-        outputs = evaluate(self.model, graph, forces=has_energy, stress=stress and has_energy)
+        outputs = self._evaluator(graph, forces=has_energy, stress=stress and has_energy)
         results = self._head_results(outputs)
         if self._direct_vector is not None:
             direct = evaluate(self.model, graph, forces=False, stress=False) if has_energy else outputs

@@ -17,7 +17,9 @@ from macekit.errors import ModelFileError, UsageError
 from macekit.interfaces.structures import as_structures
 from macekit.interop.native import load_native, read_config, save_native
 from macekit.interop.physicsml.directory import is_physicsml
+from macekit.model.merging import merged
 from macekit.model.selection import at_head
+from macekit.outputs.compiled import CompiledModel, Evaluator
 from macekit.outputs.predictions import STD, Predictions, predict
 from macekit.training.distributed import choose_device
 
@@ -49,6 +51,7 @@ class TrainedModel:
     def __init__(self, module: Mace, provenance: Mapping[str, Any] | None = None) -> None:
         self.module = module.eval()
         self.provenance = dict(provenance or {})
+        self._evaluator = Evaluator(self.module)
 
     def __repr__(self) -> str:
         """Name, elements, cutoff and targets."""
@@ -115,7 +118,7 @@ class TrainedModel:
             DataError: If a structure cannot be used, or holds an element the model does not know; if there is no
                 such head, or none is named where the model has several and no default.
         """
-        found = predict(self.module, self._structures(structures, head))
+        found = predict(self.module, self._structures(structures, head), evaluator=self._evaluator)
         return {name: values for name, values in found.items() if not name.endswith(STD)}
 
     def predict_with_std(
@@ -135,7 +138,7 @@ class TrainedModel:
                 f"this model ({self.config.name}) has no standard deviations; a mean_var_mace_model has them",
                 "train with model.name=mean_var_mace_model, or use predict",
             )
-        found = predict(self.module, self._structures(structures, head))
+        found = predict(self.module, self._structures(structures, head), evaluator=self._evaluator)
         mean = {name: values for name, values in found.items() if not name.endswith(STD)}
         return mean, {name.removesuffix(STD): values for name, values in found.items() if name.endswith(STD)}
 
@@ -197,6 +200,27 @@ class TrainedModel:
         precision = self.module.dtype if dtype is None else _precision(dtype)
         module = copy.deepcopy(at_head(self.module, head or ""))
         return MaceCalculator(module.to(device=chosen, dtype=precision), skin)
+
+    def merge(self) -> TrainedModel:
+        """The model with SSF or LoRA folded into its weights: the same predictions at the speed of the base model.
+
+        Raises:
+            UsageError: If there is no tuner, or adapters, which cannot be folded.
+        """
+        return TrainedModel(merged(self.module), {**self.provenance, "merged": self.config.tuner})
+
+    def compile(self, dtype: Precision | None = None, head: str | None = None) -> CompiledModel:
+        """The model folded for the inference engine, which `predict` and the ASE calculator use by themselves.
+
+        Args:
+            dtype: Precision of the engine; None: that of the model.
+            head: Level of theory; None: the only one, or the default.
+
+        Raises:
+            BackendUnavailable: If the engine is not there, or does not have a feature of this model.
+            UsageError: If the precision is unknown.
+        """
+        return CompiledModel(at_head(self.module, head or ""), None if dtype is None else _precision(dtype))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory with config.json and model.safetensors.

@@ -207,6 +207,20 @@ def backend_for(tensor: Tensor) -> Backend:
     return backend
 
 
+def is_compiled() -> bool:
+    """Whether the compiled kernels are wanted here and can serve.
+
+    Raises:
+        BackendUnavailable: If they were chosen by name and cannot serve.
+    """
+    name = _chosen.get() or _of_process()
+    if name == AUTO:
+        name = _automatic()
+    elif name != "reference":
+        select(name)
+    return name != "reference"
+
+
 @cache
 def load(name: str) -> Loaded:
     """Import a backend and check it against the reference, once in a process."""

@@ -88,26 +88,21 @@ class Backbone(nn.Module):
                 edge_degrees=sent,
                 rounds_couplings=config.couplings == "float32",
             )
-            product = ProductBasis(
-                config.max_ell,
-                degrees_out,
-                config.correlation,
-                self.channels,
-                num_node_features,
-                generator,
-                rounding[i],
-            )
-            self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
+            orders = (config.max_ell, degrees_out, config.correlation)
+            product = ProductBasis(*orders, self.channels, num_node_features, generator, rounding[i])
+            shape = (degrees_in, num_node_features, kind.residual, generator, config.scalar_bias)
+            self.layers.append(Layer(interaction, product, *shape))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
-        self._finish_linears(config.lora_rank if config.tuner == "lora" else 0, tuner_generator)
+        self._adjust_maps(config, tuner_generator)
 
-    def _finish_linears(self, lora_rank: int, generator: Generator) -> None:
+    def _adjust_maps(self, config: ModelConfig, tuner_generator: Generator) -> None:
+        """Normalisation of the maps by element, and low-rank updates."""
         for module in self.layers.modules():
             if isinstance(module, AttributeLinear):
                 module.normalisation = self.normalisation
-            if isinstance(module, DegreeLinear) and lora_rank:
-                module.add_lora(lora_rank, generator)
+            if isinstance(module, DegreeLinear) and config.tuner == "lora":
+                module.add_lora(config.lora_rank, tuner_generator)
 
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees of the features that a layer puts out."""

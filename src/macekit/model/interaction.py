@@ -66,11 +66,15 @@ class NeighbourDensity(nn.Module):
 
     def forward(self, messages: Tensor, edges: Edges) -> Tensor:
         """Messages [N, D, K] over one plus the density."""
-        per_edge = torch.tanh((edges.radial @ (self.weight / math.sqrt(self.weight.shape[0]))).square())  # [E, 1]
+        per_edge = self.per_edge(edges.radial)  # [E, 1]
         if edges.envelope is not None:
             per_edge = per_edge * edges.envelope
         density = per_edge.new_zeros(messages.shape[0], 1).index_add(0, edges.receiver, per_edge)  # [N, 1]
         return messages / (density[:, None] + 1.0)
+
+    def per_edge(self, radial: Tensor) -> Tensor:
+        """What an edge with this radial basis [E, B] adds to the density, [E, 1], without envelope."""
+        return torch.tanh((radial @ (self.weight / math.sqrt(self.weight.shape[0]))).square())
 
 
 class Interaction(nn.Module):

@@ -73,7 +73,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Map blocks [N, 2l+1, C_l] of all degrees to [N, D, K]."""
-        return torch.cat([block @ self._scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
+        return torch.cat([block @ self.scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
 
     def whole(self, x: Tensor, divisor: float = 1.0) -> Tensor:
         """Map features [N, ...], for every atom the blocks [2l+1, C_l] of all degrees one after another, to [N, D, K].
@@ -112,7 +112,8 @@ class DegreeLinear(nn.Module):
             weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]
         return weight
 
-    def _scaled_weight(self, l: int) -> Tensor:
+    def scaled_weight(self, l: int) -> Tensor:
+        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in."""
         weight = self._weight(l)
         return weight / math.sqrt(weight.shape[0])
 

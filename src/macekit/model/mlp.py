@@ -32,19 +32,20 @@ class RadialMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [E, inputs] to [E, outputs]."""
-        return self._hidden(x) @ self._scaled(self.weights[-1])
+        return self.hidden(x) @ self._scaled(self.weights[-1])
 
     def table(self, knots: Knots) -> Tensor:
         """Coefficients of splines through the values at G knots, [G + 2, outputs].
 
         The last map is linear, so what is filtered are its inputs, which are fewer.
         """
-        hidden = self._hidden(knots.basis)  # [G, units]
+        hidden = self.hidden(knots.basis)  # [G, units]
         if knots.envelope is not None:
             hidden = hidden * knots.envelope
         return (knots.prefilter @ hidden) @ self._scaled(self.weights[-1])
 
-    def _hidden(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Tensor:
+        """Map [E, inputs] to the units of the last hidden layer."""
         for weight in self.weights[:-1]:
             x = torch.nn.functional.silu(x @ self._scaled(weight)) * SILU_NORM
         return x

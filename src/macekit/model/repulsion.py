@@ -16,6 +16,8 @@ SHORTEST = 1e-8
 """Å; distances below this are treated as this."""
 COULOMB = 14.3996
 """e²/4πε₀, eV Å, to the digits that MACE uses."""
+BOHR = 0.529
+"""Å, to the digits that MACE uses."""
 DECAYS = (3.2, 0.9423, 0.4028, 0.2016)
 
 
@@ -46,7 +48,7 @@ class ZBLRepulsion(nn.Module):
         sender, receiver = graph.species[graph.edge_index[0]], graph.species[graph.edge_index[1]]
         first, second = self.numbers.value[sender], self.numbers.value[receiver]
         prefactor, exponent = self.screening.value
-        scaled = lengths * (first.pow(exponent) + second.pow(exponent)) / (prefactor * 0.529)
+        scaled = lengths * (first.pow(exponent) + second.pow(exponent)) / (prefactor * BOHR)
         screened = torch.exp(-scaled[:, None] * self.decays.value) @ self.weights.value  # [E]
         reach = self.radii.value[sender] + self.radii.value[receiver]
         envelope = polynomial_envelope(lengths / reach, 1.0, self.power)

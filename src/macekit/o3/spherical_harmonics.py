@@ -30,14 +30,14 @@ def spherical_harmonics(directions: Tensor, max_ell: int) -> Tensor:
         first = sqrt(3) * directions  # [E, 3], the order x, y, z is e3nn's m = -1, 0, 1
         degrees.append(first)
     for l in range(2, max_ell + 1):
-        raising = torch.as_tensor(_raising(l), dtype=directions.dtype, device=directions.device)
+        raising = torch.as_tensor(raising_matrix(l), dtype=directions.dtype, device=directions.device)
         product = first[:, :, None] * degrees[-1][:, None, :]  # [E, 3, 2l-1]
         degrees.append(product.flatten(1) @ raising)  # [E, 2l+1]
     return torch.cat(degrees, dim=1)
 
 
 @cache
-def _raising(l: int) -> Array:
+def raising_matrix(l: int) -> Array:
     """Matrix [3(2l−1), 2l+1] that takes Y_1 ⊗ Y_{l−1} to Y_l; the sign makes Y_l0 positive along y."""
     coupling = wigner_3j(1, l - 1, l)
     along_y = coupling[1, l - 1, l] * sqrt(3) * sqrt(2 * l - 1)  # the only non-zero components at direction y

@@ -14,7 +14,7 @@ from macekit.geometry.batch import LABEL_SHAPES
 from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_for
 from macekit.model.mace import Mace
-from macekit.outputs.derivatives import evaluate
+from macekit.outputs.compiled import Evaluator
 
 FloatArray = NDArray[np.float64]
 Predictions = dict[str, FloatArray | list[FloatArray]]
@@ -25,7 +25,12 @@ STD = "::std"
 
 
 def predict(
-    model: Mace, structures: Sequence[Structure], *, batch_edges: int = 50_000, batch_structures: int = 256
+    model: Mace,
+    structures: Sequence[Structure],
+    *,
+    batch_edges: int = 50_000,
+    batch_structures: int = 256,
+    evaluator: Evaluator | None = None,
 ) -> Predictions:
     """Every target of every structure.
 
@@ -34,6 +39,7 @@ def predict(
         structures: G structures; none give empty results.
         batch_edges: Edges in a batch, unless one structure alone has more.
         batch_structures: Structures in a batch.
+        evaluator: What evaluates the model; None: one for this call.
 
     Returns:
         Float64, by target name: graph scalars [G] (with a variance also `name::std` [G]), graph vectors [G, 3],
@@ -44,10 +50,11 @@ def predict(
         DataError: If a structure has an element or a head that the model does not know.
     """
     kinds = target_kinds(model)
+    evaluator = Evaluator(model) if evaluator is None else evaluator
     collected: dict[str, list[FloatArray]] = {name: [] for name in kinds}
     for graph in _batches(model, structures, batch_edges, batch_structures):
         sizes = graph.nodes_per_graph().tolist()
-        found = by_target(model.facts.targets, evaluate(model, graph.to(model.device)))
+        found = by_target(model.facts.targets, evaluator(graph.to(model.device)))
         for name, kind in kinds.items():
             value = found[name].cpu()
             parts = value.split(sizes) if kind.startswith("node") else value.split(1)

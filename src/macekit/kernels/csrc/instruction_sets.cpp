@@ -4,7 +4,7 @@
 
 namespace macekit {
 
-// What `convolution.cpp` and `contraction.cpp` define for an instruction set.
+// What `convolution.cpp`, `contraction.cpp` and `engine.cpp` define for an instruction set.
 #define MACEKIT_DECLARE(name)                                \
     namespace name {                                         \
     template <class T>                                       \
@@ -25,6 +25,12 @@ namespace macekit {
     ContractionKernels<float> contraction_kernels<float>();  \
     template <>                                              \
     ContractionKernels<double> contraction_kernels<double>();\
+    template <class T>                                       \
+    EngineKernels<T> engine_kernels();                       \
+    template <>                                              \
+    EngineKernels<float> engine_kernels<float>();            \
+    template <>                                              \
+    EngineKernels<double> engine_kernels<double>();          \
     }
 MACEKIT_DECLARE(baseline)
 #if defined(MACEKIT_X86)
@@ -86,11 +92,24 @@ ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set
     return baseline::contraction_kernels<T>();
 }
 
+template <class T>
+EngineKernels<T> engine_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::engine_kernels<T>();
+    if (name == "avx2") return avx2::engine_kernels<T>();
+#endif
+    return baseline::engine_kernels<T>();
+}
+
 template ConvolutionKernels<float> convolution_kernels_for(const std::string&);
 template ConvolutionKernels<double> convolution_kernels_for(const std::string&);
 template TableKernels<float> table_kernels_for(const std::string&);
 template TableKernels<double> table_kernels_for(const std::string&);
 template ContractionKernels<float> contraction_kernels_for(const std::string&);
 template ContractionKernels<double> contraction_kernels_for(const std::string&);
+
+template EngineKernels<float> engine_kernels_for(const std::string&);
+template EngineKernels<double> engine_kernels_for(const std::string&);
 
 }  // namespace macekit

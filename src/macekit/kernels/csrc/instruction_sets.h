@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "engine.h"
 
 namespace macekit {
 
@@ -18,5 +19,7 @@ template <class T>
 TableKernels<T> table_kernels_for(const std::string& instruction_set);
 template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
+template <class T>
+EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "engine_module.h"
 #include "instruction_sets.h"
 #include "tables.h"
 
@@ -151,4 +152,5 @@ NB_MODULE(_core, module) {
     module.def("table_convolution", &table_convolution);
     module.def("edge_convolution", &edge_convolution);
     module.def("symmetric_contraction", &symmetric_contraction);
+    bind_engine(module);
 }
