@@ -23,11 +23,13 @@ from macekit.cli import app
 from macekit.config import DatasetFacts, TrainingRun
 from macekit.config.base import Config, nested_config
 from macekit.config.model import VARIANTS
+from macekit.config.preset_files import preset_names, preset_summary
 
 REFERENCE = Path(__file__).parent / "reference"
 TITLES = {
     "model.y_node_scalars_loss_config": "model, every ..._loss_config",
     "data.train": "data.train, a file with a weight",
+    "finetune.stages": "finetune.stages, every stage",
 }
 """Headings of sections that are used in several places, or in one of several forms."""
 NOTE = "<!-- Written by docs/generate.py; change the source, not this page. -->"
@@ -59,7 +61,8 @@ def config_page() -> str:
     """Every field of a run file, from its type, default and docstring."""
     lines = [
         "# Configuration", "", NOTE, "",
-        "A run file has four sections: `model`, `data`, `training` and `run`. Unknown fields are errors. "
+        "A run file has four sections: `model`, `data`, `training` and `run`, and a fifth, `finetune`, where training "
+        "starts from a trained model. Unknown fields are errors. "
         "Relative paths of data are relative to the folder of the run file. Overrides on the command line name "
         "fields by their dotted path: `training.optimizer.config.lr=0.001`.", "",
         "## The four models", "",
@@ -67,6 +70,8 @@ def config_page() -> str:
     ]  # fmt: skip
     for name, deltas in VARIANTS.items():
         lines.append(f"| `{name}` | {', '.join(f'`{key}: {value}`' for key, value in deltas.items()) or 'nothing'} |")
+    lines += ["", "## Presets", "", "`preset: NAME` puts these sections below those of a run file.", ""]
+    lines += ["| `preset` | |", "|---|---|", *(f"| `{name}` | {preset_summary(name)} |" for name in preset_names())]
     for path, kind in sections(TrainingRun):
         lines += ["", f"## {TITLES.get(path, path)}", "", first_sentence(kind.__doc__), "", *field_table(kind)]
     facts = "Measured from the training structures, kept in `config.json`, and given by you only to `build_model`."

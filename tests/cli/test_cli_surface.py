@@ -14,9 +14,11 @@ from macekit.cli import app
 
 SURFACE = {
     "train": ["RUN.yaml", "[KEY=VALUE]...", "--resume", "--dry-run"],
+    "prepare": ["DATA", "OUT", "[KEY=VALUE]..."],
     "evaluate": ["MODEL", "DATA...", "--config", "--key", "--output", "--head", "--device", "--dtype", "--batch-edges"],
     "predict": ["MODEL", "DATA...", "--output", "--std", "--prefix", "--overwrite", "--head", "--device", "--dtype"],
-    "convert": ["FILE", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit"],
+    "convert": ["MODEL", "OUT", "[ELEMENT]...", "--head", "--elements", "--dtype", "--energy-unit", "--to"],
+    "merge": ["MODEL", "OUT"],
     "info": ["MODEL", "--json"],
     "bench": ["MODEL", "[DATA...]", "--threads", "--dtype", "--seconds", "--train", "--json"],
     "demo": ["--directory", "--epochs", "--md-steps"],

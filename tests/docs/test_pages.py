@@ -13,6 +13,7 @@ import pytest
 import macekit
 from macekit.cli import app
 from macekit.config import TrainingRun
+from macekit.config.base import nested_config
 from macekit.config.yaml_text import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,9 +74,11 @@ def test_commands_exist(page: Path) -> None:
 
 def known(steps: list[str]) -> bool:
     """Whether a dotted key starts at a section and a field of run files."""
+    if len(steps) == 1:
+        return steps[0] == "preset"
     section = TrainingRun.model_fields.get(steps[0])
-    fields = getattr(section.annotation, "model_fields", {}) if section else {}
-    return len(steps) > 1 and steps[1] in fields
+    kind = nested_config(section.annotation) if section else None
+    return kind is not None and (steps[1] in kind.model_fields or steps[1] in kind.synonyms)
 
 
 @each_page

@@ -109,6 +109,23 @@ MODELS: dict[str, dict[str, Any]] = {
         "atomic_inter_shift": [0.125, -0.25],
     },
     "float32": {"dtype": torch.float32, "correlation": 3},
+    "heads_zbl": {
+        "heads": ["mp_pbe", "r2scan"],
+        "atomic_energies": [[-13.6, -1030.5, -2041.8], [-13.5, -1031.0, -2040.0]],
+        "atomic_inter_scale": [0.75, 1.5],
+        "atomic_inter_shift": [0.125, -0.25],
+        "pair_repulsion": True,
+        "interaction_cls_first": "density",
+        "interaction_cls": "density_residual",
+    },
+    "edge_irreps_beyond": {"edge_irreps": "3x0e+3x1o+3x2e", "interaction_cls": "nonlinear", "apply_cutoff": False},
+    "dipole_one_layer": {
+        "class": "AtomicDipolesMACE",
+        "MLP_irreps": "3x1o",
+        "atomic_energies": None,
+        "num_interactions": 1,
+    },
+    "energy_dipole_one_layer": {"class": "EnergyDipolesMACE", "MLP_irreps": "3x0e+3x1o", "num_interactions": 1},
 }
 
 
@@ -192,7 +209,11 @@ def write(name: str) -> bytes:
     torch.save(model, buffer)
     model = model.double()
     arrays: dict[str, np.ndarray] = {}
-    with_forces = name not in ("chebyshev_agnesi", "dipole")  # torch cannot differentiate that basis
+    with_forces = name not in (
+        "chebyshev_agnesi",
+        "dipole",
+        "dipole_one_layer",
+    )  # torch cannot differentiate that basis
     for head in heads_of(model):
         for label, atoms in structures().items():
             found = evaluate(model, atoms, head, with_forces)

@@ -113,7 +113,7 @@ def test_the_model_computes_the_same(name: str, files: Path) -> None:
 
 
 def test_there_are_fixtures_of_every_option() -> None:
-    assert len(NAMES) >= 19
+    assert len(NAMES) >= 29
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
-from macekit.kernels import ops, reference
+from macekit.kernels import ops, reference_contraction
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 from oracles import e3nn_o3
 from tolerances import Tolerance, assert_close
@@ -176,7 +176,7 @@ def test_chunks_give_the_same(
         ]
 
     whole = everything()
-    monkeypatch.setattr(reference, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(reference_contraction, "CHUNK_ELEMENTS", elements)
     for one, other in zip(everything(), whole, strict=True):
         assert_close(one, other, Tolerance.SUM, "in chunks")
 
@@ -200,7 +200,7 @@ def test_production_size_in_float32(arguments: Callable[..., tuple[Any, ...]]) -
     """64 channels, degrees up to 3, in one call and several chunks, against float64."""
     given = arguments((0, 1), 3, 20, 450, channels=64)
     single = tuple(a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in given)
-    assert 450 * ConvolutionStructure.from_key(given[-1]).dim_out * 64 > reference.CHUNK_ELEMENTS
+    assert 450 * ConvolutionStructure.from_key(given[-1]).dim_out * 64 > reference_contraction.CHUNK_ELEMENTS
     found, expected = ops.edge_convolution(*single), ops.edge_convolution(*given)
     assert found.dtype == torch.float32
     assert_close(found, expected, Tolerance.F32_BATCH, "float32")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
-from macekit.kernels import ops, reference
+from macekit.kernels import ops, reference_contraction
 from macekit.kernels.structure import ContractionStructure, product_basis
 from oracles import e3nn_o3
 from tolerances import Tolerance, assert_close
@@ -169,7 +169,7 @@ def test_strided_arguments_give_the_same(arguments: Callable[..., tuple[Any, ...
 def test_chunks_give_the_same(arguments: Callable[..., tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments(KEYS["third"], 7)
     whole = everything(given)
-    monkeypatch.setattr(reference, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(reference_contraction, "CHUNK_ELEMENTS", 1)
     for one, other in zip(everything(given), whole, strict=True):
         assert_close(one, other, Tolerance.SUM, "atom by atom")
 
@@ -194,7 +194,7 @@ def test_production_size_in_float32(arguments: Callable[..., tuple[Any, ...]]) -
     given = arguments("3|0.1|3", 60, channels=64)
     a, coefficients, species, key = given[0] / 4, given[1], given[2], given[3]
     single = (a.float(), coefficients.float(), species, key)
-    assert 60 * ContractionStructure.from_key(key).num_terms * 64 > reference.CHUNK_ELEMENTS
+    assert 60 * ContractionStructure.from_key(key).num_terms * 64 > reference_contraction.CHUNK_ELEMENTS
     expected = ops.symmetric_contraction(a, coefficients, species, key)
     found = ops.symmetric_contraction(*single)
     assert found.dtype == torch.float32

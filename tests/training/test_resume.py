@@ -22,6 +22,7 @@ from macekit.training.checkpoints import read_checkpoint
 from macekit.training.lock import run_lock
 from macekit.training.run_directory import RunDirectory
 from macekit.training.steps import Stepper
+from macekit.training.stored_data import prepare_store
 from tiny_runs import run_of
 
 STEPS = 3
@@ -134,6 +135,32 @@ def test_dying_at_any_step_changes_nothing(step, period, whole, water_file, run_
     assert_same_run(whole, tmp_path / "run")
 
 
+EVERYTHING: dict[str, Any] = {
+    "training.accumulate": 2,
+    "training.warmup_steps": 4,
+    "training.stage_two": {"start_epoch": 2, "lr": 0.002},
+    "training.optimizer": {"name": "AdamW", "config": {"lr": 0.01}, "groups": {"readouts": {"lr": 0.005}}},
+    "run.dtype": "mixed",
+    "run.checkpoint_steps": 1,
+}
+
+
+@pytest.mark.parametrize("step", [3, 5, 8])
+def test_dying_changes_nothing_where_everything_is_used(step, water_file, run_training, tmp_path: Path):
+    changes = {**CHANGES, **EVERYTHING}
+    run_training(water_file, changes, name="whole")
+    with at_step(step, die), pytest.raises(Killed):
+        run_training(water_file, changes)
+    run_training(water_file, changes, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    state = read_checkpoint(tmp_path / "run" / "checkpoints" / "last")
+    assert state["swa"] is not None and state["ema"] is not None
+    assert state["model"]["backbone.embedding"].dtype == torch.float64
+    text = (tmp_path / "whole" / "train.log").read_text()
+    assert "stage two from epoch 2 on: learning rate 0.002" in text
+    assert "network in float32; weights, optimiser and averages in float64; geometry" in text
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_saves_the_step_and_ends_the_run(name, whole, water_file, run_training, tmp_path: Path):
     number = getattr(signal, name)
@@ -231,7 +258,10 @@ def test_other_data_are_refused(water_file, run_training, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_death_of_the_process_changes_nothing(processes, whole, water_file, tmp_path: Path):
-    """Killed in the middle of an epoch, then ended by SIGTERM in another, then left alone."""
+    """Killed in the middle of an epoch, then ended by SIGTERM in another, then left alone; two processes on a store."""
+    if processes == 2:
+        prepare_store(run_of(water_file, tmp_path), tmp_path / "store")
+        water_file = tmp_path / "store"
     run = run_of(water_file, tmp_path / "run", {**CHANGES, "run.checkpoint_steps": 1})
     (tmp_path / "run.yaml").write_text(dump_run(run))
     if processes == 2:

@@ -56,6 +56,8 @@ def test_everything_is_written(finished):
     assert names >= {
         "resolved.yaml",
         "metrics.jsonl",
+        "metrics.csv",
+        "run.json",
         "train.log",
         "errors.csv",
         "split.json",
@@ -67,6 +69,11 @@ def test_everything_is_written(finished):
     rows = [json.loads(line) for line in (result.directory / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 9))
     assert rows == result.fit.history
+    provenance = json.loads((result.directory / "run.json").read_text())
+    assert provenance["torch"] == torch.__version__.partition("+")[0] or provenance["torch"] == torch.__version__
+    assert provenance["data"]["training"] == 18
+    saved = json.loads((result.directory / "model" / "config.json").read_text())
+    assert saved["provenance"]["data"] == provenance["data"]["hash"]
     assert load_run(result.directory / "resolved.yaml").training == run.training
     with (result.directory / "errors.csv").open() as file:
         table = list(csv.DictReader(file))

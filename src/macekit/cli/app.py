@@ -11,7 +11,9 @@ from macekit.cli.convert import convert
 from macekit.cli.demo import demo
 from macekit.cli.evaluate import evaluate
 from macekit.cli.info import info
+from macekit.cli.merge import merge
 from macekit.cli.predict import predict
+from macekit.cli.prepare import prepare
 from macekit.cli.train import train
 
 app = typer.Typer(
@@ -41,7 +43,7 @@ def macekit(
     """Train, fine-tune and run MACE models."""
 
 
-for _verb in (train, evaluate, predict, convert, info, bench, demo):
+for _verb in (train, prepare, evaluate, predict, convert, merge, info, bench, demo):
     app.command()(_verb)
 
 

@@ -10,14 +10,13 @@ import typer
 from macekit.cli.failures import reported_failures
 
 if TYPE_CHECKING:
-    import torch
-
     from macekit.model.mace import Mace
 
 
 def convert(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Model of mace-torch (.model), or directory of PhysicsML.")
+        Path,
+        typer.Argument(metavar="MODEL", help="Model file of mace-torch, or model directory of PhysicsML or macekit."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.")],
     more: Annotated[list[str] | None, typer.Argument(metavar="[ELEMENT]...", help="More of --elements.")] = None,
@@ -26,35 +25,50 @@ def convert(
         list[str] | None, typer.Option(help="Elements to keep, such as --elements H C N O.  [default: all]")
     ] = None,
     dtype: Annotated[
-        Literal["float32", "float64"], typer.Option(help="Precision of the weights; float64 keeps every digit.")
-    ] = "float64",
+        Literal["float32", "float64"] | None,
+        typer.Option(help="Precision of the weights.  [default: float64, which keeps every digit; macekit's as saved]"),
+    ] = None,
     energy_unit: Annotated[
         str | None, typer.Option(help="PhysicsML only: unit of its labels, such as hartree.  [default: not converted]")
     ] = None,
+    to: Annotated[Literal["macekit", "physicsml"], typer.Option("--to", help="Format of the directory.")] = "macekit",
 ) -> None:
-    """Convert a model of mace-torch or PhysicsML exactly, without executing anything in its files.
+    """Convert a model exactly, without executing anything in its files.
 
-    The directory holds config.json and model.safetensors and is used wherever a trained model is. Keeping only
-    some elements makes it small and does not change predictions for them.
+    From mace-torch, PhysicsML or macekit to macekit: the directory holds config.json and model.safetensors and is used
+    wherever a trained model is. Keeping only some elements makes it small and does not change predictions for them.
+    With --to physicsml, a mace_model becomes a model directory that PhysicsML loads.
     """
     with reported_failures():
         import torch
 
         from macekit.interop.native import save_native
-        from macekit.interop.physicsml.directory import is_physicsml
+        from macekit.interop.physicsml.export import write_physicsml
+        from macekit.interop.reading import read_model
 
-        precision = {"float32": torch.float32, "float64": torch.float64}[dtype]
-        numbers = _atomic_numbers(elements or [], more or [])
-        if is_physicsml(file):
-            model, provenance = _of_physicsml(file, head, numbers, precision, energy_unit)
+        model, provenance = read_model(
+            file,
+            head=head,
+            elements=_atomic_numbers(elements or [], more or []),
+            dtype=None if dtype is None else {"float32": torch.float32, "float64": torch.float64}[dtype],
+            energy_unit=energy_unit,
+        )
+        if to == "physicsml":
+            notes = write_physicsml(model, out)
         else:
-            model, provenance = _of_mace_torch(file, head, numbers, precision, energy_unit)
-        save_native(model, out, provenance=provenance)
-        for note in provenance.get("notes", []):
+            save_native(model, out, provenance=provenance)
+            notes = provenance.get("notes", [])
+        for note in notes:
             typer.echo(f"note: {note}", err=True)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        name = _heads_of(model) if model.facts.heads else provenance["model_class"]
-        typer.echo(f"wrote {out}: {len(model.facts.elements)} elements, {name}, {count} parameters, {dtype}", err=True)
+        typer.echo(f"wrote {out}: {_described(model, provenance)}", err=True)
+
+
+def _described(model: Mace, provenance: dict[str, Any]) -> str:
+    """Elements, levels of theory or kind, size and precision."""
+    name = _heads_of(model) if model.facts.heads else provenance.get("model_class", model.config.name)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    precision = str(model.dtype).removeprefix("torch.")
+    return f"{len(model.facts.elements)} elements, {name}, {count} parameters, {precision}"
 
 
 def _heads_of(model: Mace) -> str:
@@ -63,28 +77,6 @@ def _heads_of(model: Mace) -> str:
     if len(heads) == 1:
         return f"head {heads[0]}"
     return f"heads {', '.join(heads)} " + (f"(default: {default})" if default else "(no default: name one to predict)")
-
-
-def _of_mace_torch(
-    file: Path, head: str | None, elements: list[int] | None, dtype: torch.dtype, energy_unit: str | None
-) -> tuple[Mace, dict[str, Any]]:
-    from macekit.errors import UsageError
-    from macekit.interop.mace_torch.convert import read_mace_torch
-
-    if energy_unit is not None:
-        raise UsageError("--energy-unit: models of mace-torch are in eV; leave it out")
-    return read_mace_torch(file, head=head, elements=elements, dtype=dtype)
-
-
-def _of_physicsml(
-    file: Path, head: str | None, elements: list[int] | None, dtype: torch.dtype, energy_unit: str | None
-) -> tuple[Mace, dict[str, Any]]:
-    from macekit.errors import UsageError
-    from macekit.interop.physicsml.convert import read_physicsml
-
-    if head is not None:
-        raise UsageError("--head: models of PhysicsML have one level of theory; leave it out")
-    return read_physicsml(file, elements=elements, dtype=dtype, energy_unit=energy_unit)
 
 
 def _atomic_numbers(elements: list[str], more: list[str]) -> list[int] | None:

@@ -23,7 +23,11 @@ def train(
         bool, typer.Option("--resume", help="Go on from the last checkpoint in the run directory.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the run file, print it with all defaults, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print all defaults, the data, and an estimate of memory and time; write nothing.",
+        ),
     ] = False,
 ) -> None:
     """Train a model as a run file says.
@@ -36,7 +40,10 @@ def train(
 
         loaded = load_run(run, overrides or [])
         if dry_run:
-            print(dump_run(loaded), end="")
+            from macekit.training.rehearsal import rehearse
+
+            print(dump_run(loaded), end="", flush=True)
+            rehearse(loaded, log_console())
             return
     with reported_failures(Path(loaded.run.directory)):
         from macekit.training.run import train as train_run

@@ -9,7 +9,7 @@ import re
 import textwrap
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,6 +23,8 @@ class Config(BaseModel):
     """A frozen configuration object. The docstring under each field is its only description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # built when first used: quick to import
+    synonyms: ClassVar[dict[str, str]] = {}
+    """Short names of fields, which run files and overrides may use."""
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from macekit.config.base import Config
 
@@ -79,8 +79,8 @@ class DataConfig(Config):
     """Where the structures come from and what is learned from them."""
 
     train: list[str | SourceConfig]
-    """Training files: a name, a list, or mappings with `file`, `weight` and `head`. Every head (level of theory) gets
-    read-outs, reference energies and scales of its own."""
+    """Training files: a name, a list, or mappings with `file`, `weight` and `head`; or one store made by `macekit
+    prepare`. Every head (level of theory) gets read-outs, reference energies and scales of its own."""
     validation: Annotated[float, Field(gt=0, lt=1)] | list[str | SourceConfig] = 0.1
     """A fraction of the training structures (drawn once with the seed, and stored), or files."""
     test: dict[str, list[str | SourceConfig]] = Field(default_factory=dict)
@@ -104,6 +104,9 @@ class DataConfig(Config):
     """Key in `info` of bond features: rows [i, j, feature, ...]; zero for pairs that are not bonded."""
     on_bad_frame: Literal["error", "skip"] = "error"
     """What a frame that cannot be used does: stop the run, or be left out, counted and printed."""
+    shuffle_window: PositiveInt = 4096
+    """Structures of a store that are mixed with each other; the parts of a store come in random order. More mix better
+    and need more memory. Files are always mixed as a whole."""
 
     @field_validator("train", mode="before")
     @classmethod

@@ -1,8 +1,8 @@
 """Run files: YAML and dotted overrides to a `TrainingRun`, and back.
 
-Relative data paths (`data.train`, `data.validation`, `data.test`) are relative to the folder of the YAML
-file, also when an override gives them; with a mapping instead of a file they are relative to the current
-directory. The run directory is relative to the current directory in every case.
+Relative data paths (`data.train`, `data.validation`, `data.test`) and the model that fine-tuning starts from are
+relative to the folder of the YAML file, also when an override gives them; with a mapping instead of a file they are
+relative to the current directory. The run directory is relative to the current directory in every case.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 
 from macekit.config.base import Config, nested_config
 from macekit.config.data import SourceConfig
+from macekit.config.preset_files import over_preset
 from macekit.config.run import TrainingRun
 from macekit.config.yaml_text import parse_yaml
 from macekit.errors import ConfigError, did_you_mean
@@ -42,7 +43,7 @@ def load_run(
     """
     where, folder = "", Path()
     if isinstance(source, TrainingRun):
-        values = source.model_dump(mode="json")
+        values = source.model_dump(mode="json", exclude_unset=True)
     elif isinstance(source, Mapping):
         values = copy.deepcopy(dict(source))
     elif isinstance(source, (str, os.PathLike)):
@@ -51,7 +52,10 @@ def load_run(
         values = read_yaml(path)
     else:
         raise ConfigError(f"expected a run file, a mapping or a TrainingRun, got {type(source).__name__}")
-    for key, value in sorted(_pairs(overrides), key=lambda pair: pair[0].count(".")):
+    pairs = _pairs(overrides)
+    values |= {key: value for key, value in pairs if key in ("preset", "finetune")}
+    values = over_preset(values, where)
+    for key, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
         _override(values, key, value)
     run = TrainingRun.from_dict(values, where)
     return _with_resolved_paths(run, folder)
@@ -108,7 +112,8 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
     steps = dotted.split(".")
     node: Any = values
     owner: type[Config] | None = TrainingRun
-    for depth, step in enumerate(steps):
+    for depth, word in enumerate(steps):
+        step = word
         last = depth == len(steps) - 1
         path = ".".join(steps[:depth])
         if isinstance(node, list):
@@ -119,6 +124,7 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
             continue
         if not isinstance(node, dict):
             raise ConfigError(f"{where}: {path} is {node!r}, which has no part '{step}'", f"give {path} as a whole")
+        step = _canonical(owner, step, node)
         if owner is not None and step not in owner.model_fields:
             known = ", ".join(owner.model_fields)
             raise ConfigError(
@@ -132,6 +138,16 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
             node[step] = _default_value(owner, step, node)
         owner = nested_config(owner.model_fields[step].annotation) if owner is not None else None
         node = node[step]
+
+
+def _canonical(owner: type[Config] | None, step: str, node: dict[str, Any]) -> str:
+    """The field that a step names, by its own name also in the file's mapping, which may have the short one."""
+    if owner is None:
+        return step
+    for short, name in owner.synonyms.items():
+        if short in node:
+            node[name] = node.pop(short)
+    return owner.synonyms.get(step, step)
 
 
 def _index(step: str, items: list[Any], where: str, path: str) -> int:
@@ -172,4 +188,10 @@ def _with_resolved_paths(run: TrainingRun, folder: Path) -> TrainingRun:
         "validation": data.validation if isinstance(data.validation, float) else resolved(data.validation),
         "test": {name: resolved(files) for name, files in data.test.items()},
     }
-    return run.model_copy(update={"data": data.model_copy(update=update)})
+    changes: dict[str, Any] = {"data": data.model_copy(update=update)}
+    if run.finetune is not None:
+        paths: dict[str, Any] = {"pre_trained_model_path": path(run.finetune.pre_trained_model_path)}
+        if (replay := run.finetune.replay) is not None:
+            paths["replay"] = replay.model_copy(update={"files": [path(name) for name in replay.files]})
+        changes["finetune"] = run.finetune.model_copy(update=paths)
+    return run.model_copy(update=changes)

@@ -23,6 +23,16 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 """The public names as differences from the base model. Nothing else knows these names."""
 
+BACKBONE_FIELDS = (
+    "num_bessel", "num_polynomial_cutoff", "max_ell", "num_interactions", "hidden_irreps", "avg_num_neighbours",
+    "correlation", "radial_mlp", "interaction_first", "interaction", "edge_irreps", "edge_irreps_first",
+    "radial_basis", "distance_transform", "envelope", "pair_repulsion", "radial_constants", "couplings",
+    "coupling_rounding", "scalar_bias", "node_normalisation",
+)  # fmt: skip
+"""Fields that message passing depends on, tuners apart."""
+HEAD_FIELDS = ("mlp_irreps", "mlp_kind", "mlp_activation", "vector_gate", "read_layers")
+"""Fields that the shapes of heads depend on."""
+
 RADIAL_CONSTANTS = frozenset(
     {"bessel", "gaussian", "agnesi", "soft", "covalent_radii"}
     | {"zbl_power", "zbl_screening", "zbl_weights", "zbl_factor"}
@@ -30,16 +40,37 @@ RADIAL_CONSTANTS = frozenset(
 """Keys of `radial_constants`."""
 
 
+def variant_of(tuner: str, uncertainty: str) -> str:
+    """The public name that says most about a model; what it leaves out has fields of its own."""
+    given = {"tuner": tuner, "uncertainty": uncertainty}
+    fitting = [name for name, deltas in VARIANTS.items() if deltas.items() <= given.items()]
+    return max(fitting, key=lambda name: len(VARIANTS[name]))
+
+
 class LossConfig(Config):
     """The loss of one output."""
 
     name: str
-    """Name of a `torch.nn` regression loss (`MSELoss`, `HuberLoss`, ...) or of one of macekit's: `WeightedMSELoss`,
-    `MaskedMSELoss`, `MultiTaskLoss`."""
+    """Name of a `torch.nn` regression loss (`MSELoss`, `HuberLoss`, ...) or of one of macekit's: `WeightedMSELoss`
+    (per atom), `MaskedMSELoss`, `SerialBCEWithLogitsLoss`, `MultiTaskLoss` (a loss per column); of vectors also
+    `ConditionalHuberLoss`, `ConditionalMSELoss` and `L2NormLoss`."""
     weight: NonNegativeFloat = 1.0
     """Factor of this loss in the total."""
+    weight_schedule: dict[PositiveInt, NonNegativeFloat] = Field(default_factory=dict)
+    """Other factors from given epochs on, counted from 1, such as {301: 1000.0} for a second stage in which energies
+    count more. The best epoch is sought anew from every change on."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the loss."""
+    """Keyword arguments of the loss, and `per_atom: true` to compare values of structures per atom."""
+
+    def weight_at(self, epoch: int) -> float:
+        """The factor in an epoch, counted from 1."""
+        started = [start for start in self.weight_schedule if start <= epoch]
+        return self.weight_schedule[max(started)] if started else self.weight
+
+    @property
+    def is_ever_counted(self) -> bool:
+        """Whether the factor is above zero at some time."""
+        return self.weight > 0 or any(value > 0 for value in self.weight_schedule.values())
 
 
 class ModelConfig(Config):
@@ -133,6 +164,9 @@ class ModelConfig(Config):
     outputs read the layers before the last linearly and add the mean to every component; its standard deviation is
     |Σ s|/N; its forces belong to the sum of all graph scalars; bond features reach to the cutoff; its adapters have
     batch normalisations, with stored statistics (extension)."""
+    scalar_bias: bool = False
+    """Whether every layer adds a constant to each of its scalar channels, which is what merging an SSF leaves
+    (extension)."""
     tuner: Tuner = "none"
     """Parameter-efficient fine-tuning inside the backbone (extension; set by `name` where it says so)."""
     uncertainty: Uncertainty = "none"

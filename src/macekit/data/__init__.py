@@ -12,7 +12,7 @@ from macekit.data.reference_energies import (
     fit_reference_energies,
     resolve_reference_energies,
 )
-from macekit.data.sampler import EpochSampler
+from macekit.data.sampler import EpochSampler, balanced_parts
 from macekit.data.split import Split, draw_split, split_structures
 from macekit.data.structure import Structure
 from macekit.data.validation import validate_structure
@@ -26,6 +26,7 @@ __all__ = [
     "StructuresRead",
     "TargetCensus",
     "as_structures",
+    "balanced_parts",
     "check_elements",
     "draw_split",
     "duplicates",

@@ -48,14 +48,16 @@ class Block:
     """Count, comment, atoms."""
 
 
-def frames_of_text(text: str, name: str) -> Iterator[Frame | DataError]:
+def frames_of_text(text: str, name: str, *, first_index: int = 0, first_line: int = 0) -> Iterator[Frame | DataError]:
     """Every frame of a text, or in its place the error that says what is wrong with it.
 
     Args:
         text: Contents of the file; any line endings.
         name: File name for messages.
+        first_index: Position in the file of the first frame, where the text is a part of it.
+        first_line: Lines of the file before the text.
     """
-    for item in split_blocks(text, name):
+    for item in split_blocks(text, name, first_index=first_index, first_line=first_line):
         if isinstance(item, DataError):
             yield item
             continue
@@ -65,33 +67,33 @@ def frames_of_text(text: str, name: str) -> Iterator[Frame | DataError]:
             yield error
 
 
-def split_blocks(text: str, name: str) -> Iterator[Block | DataError]:
+def split_blocks(text: str, name: str, *, first_index: int = 0, first_line: int = 0) -> Iterator[Block | DataError]:
     """Cut a text into frames. Blank lines between frames are passed over; nothing else is.
 
     After an error, cutting continues at the next line that looks like the count of a frame.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    position = index = 0
+    position, index = 0, first_index
     while True:
         while position < len(lines) and not lines[position].strip():
             position += 1
         if position == len(lines):
             return
-        end, error = _end_of_block(lines, position, f"{name} frame {index}")
+        end, error = _end_of_block(lines, position, f"{name} frame {index}", first_line)
         if error is None:
-            yield Block(index, position + 1, lines[position:end])
+            yield Block(index, first_line + position + 1, lines[position:end])
         else:
             yield error
         index += 1
         position = end
 
 
-def _end_of_block(lines: list[str], start: int, where: str) -> tuple[int, DataError | None]:
+def _end_of_block(lines: list[str], start: int, where: str, offset: int) -> tuple[int, DataError | None]:
     """Index of the line after the frame that starts at `start`, and what is wrong with the frame."""
     header = lines[start].strip()
     if not _is_count(header):
         return _next_header(lines, start + 1), DataError(
-            f"{where} (line {start + 1}): expected the number of atoms, found {_short(header)}",
+            f"{where} (line {offset + start + 1}): expected the number of atoms, found {_short(header)}",
             "every frame starts with a line that holds its number of atoms and nothing else",
         )
     count = int(header)
@@ -100,7 +102,7 @@ def _end_of_block(lines: list[str], start: int, where: str) -> tuple[int, DataEr
         at_end = row >= len(lines) or (row == len(lines) - 1 and not lines[row].strip())
         if at_end:
             return len(lines), DataError(
-                f"{where} (line {start + 1}): the file ends after {max(row - first, 0)} of {count} atoms; "
+                f"{where} (line {offset + start + 1}): the file ends after {max(row - first, 0)} of {count} atoms; "
                 "it is truncated",
                 "write the file again, or delete the last frame",
             )
@@ -108,8 +110,8 @@ def _end_of_block(lines: list[str], start: int, where: str) -> tuple[int, DataEr
         if len(tokens) < 4 and (not tokens or (len(tokens) == 1 and _is_count(tokens[0]))):
             found = "a blank line" if not tokens else f"{_short(lines[row].strip())}, which starts another frame,"
             return row, DataError(
-                f"{where} (line {start + 1}): declares {count} atoms but has {row - first}; {found} is in "
-                f"line {row + 1}",
+                f"{where} (line {offset + start + 1}): declares {count} atoms but has {row - first}; {found} is in "
+                f"line {offset + row + 1}",
                 "correct the count in the first line of the frame",
             )
     end = first + count
@@ -117,8 +119,8 @@ def _end_of_block(lines: list[str], start: int, where: str) -> tuple[int, DataEr
         end += 1
     if end < len(lines) and len(lines[end].split()) >= 4:
         return _next_header(lines, end), DataError(
-            f"{where} (line {start + 1}): declares {count} atoms but another atom line follows in line "
-            f"{end + 1}: {_short(lines[end])}",
+            f"{where} (line {offset + start + 1}): declares {count} atoms but another atom line follows in line "
+            f"{offset + end + 1}: {_short(lines[end])}",
             "correct the count in the first line of the frame",
         )
     return min(end, len(lines)), None

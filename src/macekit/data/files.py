@@ -33,6 +33,15 @@ class FramesOfFile:
     assumed_periodic: list[int] = field(default_factory=list)
     """Indices of frames with a Lattice and no pbc, taken as periodic in all directions."""
 
+    def take(self, frame: Frame) -> None:
+        """Note a frame that could be read."""
+        if len(frame.atoms) == 0:
+            self.empty_frames.append(frame.index)
+            return
+        self.frames.append(frame)
+        if frame.assumed_periodic:
+            self.assumed_periodic.append(frame.index)
+
 
 def read_frames(file: FilePath, *, skip_bad: bool = False, taken_names: Collection[str] = ()) -> FramesOfFile:
     """All frames of one file.
@@ -56,7 +65,7 @@ def read_frames(file: FilePath, *, skip_bad: bool = False, taken_names: Collecti
     if Path(path).is_dir() and not path.rstrip("/").endswith(".bundle"):
         raise DataError(f"{path}: is a directory, expected a file of structures", "list its files under data.train")
     items: Iterator[Frame | DataError]
-    items = frames_of_text(read_text(path), name) if _is_extxyz(path) else _frames_by_ase(path, name)
+    items = frames_of_text(read_text(path), name) if is_extxyz(path) else _frames_by_ase(path, name)
     total = 0
     for item in _selected(items, selection, path):
         total += 1
@@ -64,12 +73,8 @@ def read_frames(file: FilePath, *, skip_bad: bool = False, taken_names: Collecti
             if not skip_bad:
                 raise item
             found.bad.append(item)
-        elif len(item.atoms) == 0:
-            found.empty_frames.append(item.index)
         else:
-            found.frames.append(item)
-            if item.assumed_periodic:
-                found.assumed_periodic.append(item.index)
+            found.take(item)
     if total == 0 or (not found.frames and not found.bad):
         what = "no frames" if total == 0 else f"no frames with atoms ({total} frames are empty)"
         raise DataError(f"{path}: {what} in the file", "check that it was written to the end")
@@ -79,6 +84,11 @@ def read_frames(file: FilePath, *, skip_bad: bool = False, taken_names: Collecti
 def read_atoms(file: FilePath) -> list[Atoms]:
     """All frames of one file as ASE atoms, for prediction. Raises like `read_frames`."""
     return [frame.atoms for frame in read_frames(file).frames]
+
+
+def has_selection(file: str) -> bool:
+    """Whether a file name ends in a selection of frames."""
+    return _split_selection(file)[1] is not None
 
 
 def _split_selection(file: str) -> tuple[str, slice | int | None]:
@@ -112,7 +122,8 @@ def _selected(
     yield everything[selection]
 
 
-def _is_extxyz(path: str) -> bool:
+def is_extxyz(path: str) -> bool:
+    """Whether a file is extended XYZ, by its name or, without a suffix, by its contents."""
     suffix = Path(stem(path)).suffix.lower()
     if suffix in {".xyz", ".extxyz"}:
         return True

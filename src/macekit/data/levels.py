@@ -61,8 +61,8 @@ def reference_energies_of_head(
         ConfigError: If the choice is not one of these, or names some heads and not this one.
         DataError: As in `resolve_reference_energies`.
     """
-    chosen = _choice_of(choice, head, heads)
-    present = set(elements_of(structures)) | _given(chosen)
+    chosen = choice_of_head(choice, head, heads)
+    present = set(elements_of(structures)) | elements_given(chosen)
     own = [z for z in elements if z in present]
     found = resolve_reference_energies(chosen, targets, structures, own)
     if len(own) == len(elements):
@@ -76,8 +76,12 @@ def reference_energies_of_head(
     return expanded, [symbol(z) for z in elements if z not in present]
 
 
-def _choice_of(choice: str | Mapping[str, Any], head: str, heads: Sequence[str]) -> str | Mapping[str, Any]:
-    """The part of a choice that speaks of one level."""
+def choice_of_head(choice: str | Mapping[str, Any], head: str, heads: Sequence[str]) -> str | Mapping[str, Any]:
+    """The part of a choice of reference energies that speaks of one level.
+
+    Raises:
+        ConfigError: If the choice names some heads and not this one, or one that is not there.
+    """
     if isinstance(choice, str) or not any(name in heads for name in choice):
         return choice
     for name in choice:
@@ -94,9 +98,9 @@ def _choice_of(choice: str | Mapping[str, Any], head: str, heads: Sequence[str])
     return part
 
 
-def _given(choice: Any) -> set[int]:
+def elements_given(choice: Any) -> set[int]:
     """Atomic numbers of the symbols in a choice, also where it is one by target."""
     if not isinstance(choice, Mapping):
         return set()
     numbers = {number for key in choice if (number := atomic_number_of(key)) is not None}
-    return numbers.union(*(_given(part) for part in choice.values()))
+    return numbers.union(*(elements_given(part) for part in choice.values()))

@@ -54,11 +54,11 @@ def read_structures(
         DataError: A file or frame that cannot be used, or a needed label that no frame has.
         ConfigError: A unit that is not known.
     """
-    reader = _Reader(config)
-    for source in _sources(files):
+    reader = Reader(config)
+    for source in sources_of(files):
         reader.read(source)
     reader.check_labels(labels, optional)
-    structures = _with_equal_bond_features(reader.structures)
+    structures = with_equal_bond_features(reader.structures)
     census = reader.taker.census(structures)
     if not structures:
         reasons = f"; the first: {reader.warnings[0]}" if reader.warnings else ""
@@ -67,7 +67,12 @@ def read_structures(
     return StructuresRead(structures, census, warnings)
 
 
-def _sources(files: Files) -> list[SourceConfig]:
+def sources_of(files: Files) -> list[SourceConfig]:
+    """Files with their weights.
+
+    Raises:
+        DataError: If there is none.
+    """
     import os
 
     items: Iterable[Any] = [files] if isinstance(files, (str, os.PathLike, SourceConfig)) else files
@@ -77,7 +82,7 @@ def _sources(files: Files) -> list[SourceConfig]:
     return found
 
 
-class _Reader:
+class Reader:
     """Reads file after file and remembers what it saw."""
 
     def __init__(self, config: DataConfig) -> None:
@@ -105,6 +110,10 @@ class _Reader:
         skip = self.config.on_bad_frame == "skip"
         found = read_frames(source.file, skip_bad=skip, taken_names=self.names)
         self.names.append(found.name)
+        self.take(found, source)
+
+    def take(self, found: FramesOfFile, source: SourceConfig) -> dict[str, ChosenKey | None]:
+        """Note the frames of one file, or of a piece of it; the keys of its labels by target."""
         self._note_frames(found)
         keys = {q.target: choose_key(q, found.frames, found.name) for q in self.quantities}
         self._note_keys(keys, found)
@@ -126,6 +135,7 @@ class _Reader:
             reasons = "; ".join(error.message for error in bad[:5])
             more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
             self.warnings.append(f"{found.name}: {len(bad)} bad frames left out: {reasons}{more}")
+        return keys
 
     def _structure(self, frame: Frame, keys: dict[str, ChosenKey | None], source: SourceConfig) -> Structure:
         """One frame as a validated structure with labels."""
@@ -235,7 +245,7 @@ class _Reader:
         )
 
 
-def _with_equal_bond_features(structures: list[Structure]) -> list[Structure]:
+def with_equal_bond_features(structures: list[Structure]) -> list[Structure]:
     """Structures without bonds get the number of bond features of the others."""
     widths = {structure.bond_features.shape[1]: structure for structure in structures if len(structure.bonds)}
     if len(widths) > 1:

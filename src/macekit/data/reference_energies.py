@@ -122,7 +122,7 @@ def resolve_reference_energies(
         DataError: If an element has no value, no isolated atom, or the target has no label to fit.
     """
     names = targets.y_graph_scalars
-    if isinstance(choice, Mapping) and not _is_by_symbol(choice):
+    if isinstance(choice, Mapping) and not is_by_symbol(choice):
         for target in choice:
             if target not in names:
                 raise ConfigError(
@@ -146,7 +146,7 @@ def _one(choice: Any, target: str, structures: Sequence[Structure], elements: Se
         return isolated_atom_energies(structures, target, elements)
     if choice == "none" or choice is None:
         return ReferenceEnergies(target, tuple(elements), np.zeros(len(elements)), "none")
-    if isinstance(choice, Mapping) and _is_by_symbol(choice):
+    if isinstance(choice, Mapping) and is_by_symbol(choice):
         return given_reference_energies(choice, target, elements, structures)
     raise ConfigError(
         f"data.reference_energies: expected fit, isolated_atoms, none or values by symbol for '{target}', "
@@ -155,7 +155,7 @@ def _one(choice: Any, target: str, structures: Sequence[Structure], elements: Se
     )
 
 
-def _is_by_symbol(choice: Mapping[str, Any]) -> bool:
+def is_by_symbol(choice: Mapping[str, Any]) -> bool:
     """Whether the keys are elements and the values numbers."""
     return bool(choice) and all(
         atomic_number_of(key) is not None and isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from macekit.data.structure import IntArray
 from macekit.errors import ResumeError, UsageError
+
+BLOCK: Final = 64
+"""Consecutive structures that stay in one window."""
+
+
+def balanced_parts(batch: Sequence[int], num_edges: IntArray, count: int) -> list[list[int]]:
+    """Structures dealt out into `count` parts with about the same number of edges, in the order of the batch.
+
+    Largest structures first, each to the part with the fewest edges so far.
+
+    Args:
+        batch: Indices of the structures.
+        num_edges: Edges of every structure there is.
+        count: Number of parts; some are empty where it is larger than the batch.
+    """
+    if count == 1:
+        return [list(batch)]
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    places = sorted(range(len(batch)), key=lambda place: (-int(num_edges[batch[place]]), place))
+    for place in places:
+        least = min(range(count), key=lambda r: (loads[r], len(parts[r]), r))
+        parts[least].append(place)
+        loads[least] += int(num_edges[batch[place]]) + 1
+    return [[batch[place] for place in sorted(part)] for part in parts]
 
 
 class EpochSampler:
@@ -31,6 +58,8 @@ class EpochSampler:
         rank: This process, from 0.
         world_size: Number of processes.
         shuffle: Whether the order changes from epoch to epoch; otherwise it is that of the data set.
+        window: Structures that are shuffled among each other, where reading in any order is slow: blocks of
+            consecutive structures come in random order, and as many as fit are mixed. None: all.
 
     Raises:
         UsageError: Neither or both of `batch_size` and `batch_edges`, no structures, or an impossible rank.
@@ -46,6 +75,7 @@ class EpochSampler:
         rank: int = 0,
         world_size: int = 1,
         shuffle: bool = True,
+        window: int | None = None,
     ) -> None:
         self.num_edges = np.array(num_edges, dtype=np.int64)
         if self.num_edges.ndim != 1 or not len(self.num_edges):
@@ -67,73 +97,82 @@ class EpochSampler:
         self.rank = rank
         self.world_size = world_size
         self.shuffle = shuffle
+        self.window = window
         self.epoch = 0
         self.position = 0
-        self._cached: tuple[int, list[list[int]]] | None = None
+        self._plan: tuple[int, IntArray, IntArray] | None = None
 
     def order(self, epoch: int) -> list[int]:
         """Order of all structures in an epoch."""
+        return [int(index) for index in self._order(epoch)]
+
+    def _order(self, epoch: int) -> IntArray:
         size = len(self.num_edges)
         if not self.shuffle:
-            return list(range(size))
+            return np.arange(size)
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-        return [int(index) for index in generator.permutation(size)]
+        if self.window is None or self.window >= size:
+            return generator.permutation(size)
+        blocks = generator.permutation(-(-size // BLOCK))
+        together = max(self.window // BLOCK, 1)
+        parts = []
+        for first in range(0, len(blocks), together):
+            starts = blocks[first : first + together] * BLOCK
+            members = (starts[:, None] + np.arange(BLOCK)).ravel()
+            parts.append(generator.permutation(members[members < size]))
+        return np.concatenate(parts)
+
+    def _planned(self, epoch: int) -> tuple[IntArray, IntArray]:
+        """Order of an epoch, and where its batches begin and the last one ends."""
+        if self._plan is None or self._plan[0] != epoch:
+            order = self._order(epoch)
+            if self.batch_size is not None:
+                starts = np.append(np.arange(0, len(order), self.batch_size), len(order))
+            else:
+                starts = self._starts_by_edges(order)
+            self._plan = (epoch, order, starts)
+        return self._plan[1:]
 
     def global_batches(self, epoch: int | None = None) -> list[list[int]]:
         """The batches of an epoch (default: the current one) over all processes."""
-        epoch = self.epoch if epoch is None else epoch
-        if self._cached is None or self._cached[0] != epoch:
-            order = self.order(epoch)
-            if self.batch_size is not None:
-                batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-            else:
-                batches = self._by_edges(order)
-            self._cached = (epoch, batches)
-        return [list(batch) for batch in self._cached[1]]
+        order, starts = self._planned(self.epoch if epoch is None else epoch)
+        return [order[start:stop].tolist() for start, stop in itertools.pairwise(starts)]
 
-    def _by_edges(self, order: Sequence[int]) -> list[list[int]]:
-        """Consecutive structures as long as their edges fit."""
+    def num_batches(self, epoch: int) -> int:
+        """Number of batches of an epoch."""
+        if self.batch_size is not None:
+            return -(-len(self.num_edges) // self.batch_size)
+        return len(self._planned(epoch)[1]) - 1
+
+    def _starts_by_edges(self, order: IntArray) -> IntArray:
+        """Consecutive structures are together as long as their edges fit."""
         assert self.batch_edges is not None
-        batches: list[list[int]] = []
+        starts = [0]
         total = 0
-        for index in order:
-            edges = int(self.num_edges[index])
-            if not batches or total + edges > self.batch_edges:
-                batches.append([])
+        for place, edges in enumerate(self.num_edges[order].tolist()):
+            if total + edges > self.batch_edges and place > starts[-1]:
+                starts.append(place)
                 total = 0
-            batches[-1].append(index)
             total += edges
-        return batches
+        return np.array([*starts, len(order)], dtype=np.int64)
 
     def share(self, batch: Sequence[int], rank: int | None = None) -> list[int]:
-        """The part of a global batch that a process (default: this one) works on.
-
-        Largest structures first, each to the process with the fewest edges so far.
-        """
+        """The part of a global batch that a process (default: this one) works on."""
         rank = self.rank if rank is None else rank
-        if self.world_size == 1:
-            return list(batch)
-        shares: list[list[int]] = [[] for _ in range(self.world_size)]
-        loads = [0] * self.world_size
-        places = sorted(range(len(batch)), key=lambda place: (-int(self.num_edges[batch[place]]), place))
-        for place in places:
-            least = min(range(self.world_size), key=lambda r: (loads[r], len(shares[r]), r))
-            shares[least].append(place)
-            loads[least] += int(self.num_edges[batch[place]]) + 1
-        return [batch[place] for place in sorted(shares[rank])]
+        return balanced_parts(batch, self.num_edges, self.world_size)[rank]
 
     def __len__(self) -> int:
         """Number of batches in the current epoch, the same for every process."""
-        return len(self.global_batches())
+        return self.num_batches(self.epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
         """This process's share of every batch from the current position to the end of the epoch."""
-        batches = self.global_batches()
         epoch = self.epoch
-        while self.epoch == epoch and self.position < len(batches):
-            batch = batches[self.position]
+        order, starts = self._planned(epoch)
+        while self.epoch == epoch and self.position < len(starts) - 1:
+            start, stop = starts[self.position : self.position + 2]
             self.position += 1
-            yield self.share(batch)
+            yield self.share(order[start:stop].tolist())
         if self.epoch == epoch:
             self.set_epoch(epoch + 1)
 
@@ -170,4 +209,5 @@ class EpochSampler:
             "batch_size": self.batch_size,
             "batch_edges": self.batch_edges,
             "shuffle": self.shuffle,
+            "window": self.window,
         }

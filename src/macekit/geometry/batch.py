@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ class Batch(NamedTuple):
         )
 
 
+T = TypeVar("T")
+
+
 class GraphDataset:
     """Structures with their graphs, which are made once.
 
@@ -55,12 +58,19 @@ class GraphDataset:
         DataError: If a structure has an element or a head that the facts do not list.
     """
 
+    reads_when_asked = False
+    """Whether structures are read, and graphs made, whenever they are asked for."""
+
     def __init__(self, structures: Sequence[Structure], facts: DatasetFacts) -> None:
-        self.structures = tuple(structures)
+        self.structures: Sequence[Structure] = structures if self.reads_when_asked else tuple(structures)
         self.facts = facts
         self._kinds = facts.targets.kinds()
-        self._graphs = [graph_for(structure, facts) for structure in self.structures]
-        self._labels = [self._labels_of(structure) for structure in self.structures]
+        self._graphs = self._each(lambda structure: graph_for(structure, facts))
+        self._labels = self._each(self._labels_of)
+
+    def _each(self, make: Callable[[Structure], T]) -> Sequence[T]:
+        """What is made of every structure, in order."""
+        return [make(structure) for structure in self.structures]
 
     def __len__(self) -> int:
         """Number of structures."""

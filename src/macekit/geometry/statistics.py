@@ -107,13 +107,13 @@ def _measured_level(
             shift[name], scale[name] = _extensive_scalar(bulk, references[name])
         elif kind == "graph_vector":
             sizes = float(np.mean([structure.num_atoms for structure in bulk]))
-            scale[name] = _usable(_rms(_labels(bulk, name)) / np.sqrt(sizes))
+            scale[name] = usable_scale(_rms(_labels(bulk, name)) / np.sqrt(sizes))
         elif kind == "node_scalar":
             values = _labels(bulk, name)
             shift[name] = float(values.mean()) if values.size else 0.0
-            scale[name] = _usable(float(values.std())) if values.size else 1.0
+            scale[name] = usable_scale(float(values.std())) if values.size else 1.0
         elif kind == "node_vector" and not run.model.compute_forces:
-            scale[name] = _usable(_rms(_labels(bulk, name)))
+            scale[name] = usable_scale(_rms(_labels(bulk, name)))
     for reference in references.values():
         notes += [f"warning: {warning}" for warning in reference.warnings()]
         notes += [f"warning: {warning}" for warning in inconsistent_totals(structures, reference)]
@@ -135,11 +135,16 @@ def _energy_shift(structures: Sequence[Structure], reference: ReferenceEnergies,
     """`scaling_mean` where it is not given: the mean of (E − ΣE0)/N."""
     per_atom = [left / size for left, size in _interaction(structures, reference)]
     mean = float(np.mean(per_atom)) if per_atom else 0.0
+    notes.append(energy_shift_note(mean, reference))
+    return mean
+
+
+def energy_shift_note(mean: float, reference: ReferenceEnergies) -> str:
+    """What is said about `scaling_mean`."""
     note = f"scaling_mean: {mean:.6g} eV, the mean of (E - sum of E0)/N"
     if reference.method in ("given", "isolated_atoms"):
         note += "; an isolated atom has E0 + scaling_mean: give scaling_mean: 0 for the exact limit (slower to train)"
-    notes.append(note)
-    return mean
+    return note
 
 
 def _energy_scale(
@@ -149,17 +154,20 @@ def _energy_scale(
     left = [left for left, _ in _interaction(structures, reference)]
     deviation = float(np.std(left)) if left else 0.0
     forces = _labels(structures, run.data.targets.y_node_vector or "") if run.model.compute_forces else np.zeros(0)
-    choice = run.model.scaling_std
-    uses_forces = choice == "rms_forces" or (choice == "auto" and forces.size > 0)
-    if uses_forces and forces.size:
-        rms = _rms(forces)
+    rms = _rms(forces) if forces.size and run.model.scaling_std in ("rms_forces", "auto") else None
+    return chosen_energy_scale(deviation, rms, run, notes)
+
+
+def chosen_energy_scale(deviation: float, rms: float | None, run: TrainingRun, notes: list[str]) -> float:
+    """`scaling_std` from the standard deviation of E − ΣE0 and, where there are forces, their RMS component."""
+    if run.model.scaling_std in ("rms_forces", "auto") and rms is not None:
         notes.append(
             f"scaling_std: {rms:.6g}, the RMS force component in eV/Å (the standard deviation of E - sum of E0 is "
             f"{deviation:.6g} eV; scaling_std: std_energy takes that)"
         )
-        return _usable(rms)
-    notes.append(f"scaling_std: {_usable(deviation):.6g} eV, the standard deviation of E - sum of E0")
-    return _usable(deviation)
+        return usable_scale(rms)
+    notes.append(f"scaling_std: {usable_scale(deviation):.6g} eV, the standard deviation of E - sum of E0")
+    return usable_scale(deviation)
 
 
 def _extensive_scalar(structures: Sequence[Structure], reference: ReferenceEnergies) -> tuple[float, float]:
@@ -168,7 +176,7 @@ def _extensive_scalar(structures: Sequence[Structure], reference: ReferenceEnerg
     if not left:
         return 0.0, 1.0
     shift = float(np.mean([value / size for value, size in left]))
-    return shift, _usable(float(np.std([value - shift * size for value, size in left])))
+    return shift, usable_scale(float(np.std([value - shift * size for value, size in left])))
 
 
 def _interaction(structures: Sequence[Structure], reference: ReferenceEnergies) -> list[tuple[float, int]]:
@@ -194,6 +202,6 @@ def _rms(values: FloatArray) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
 
 
-def _usable(scale: float) -> float:
+def usable_scale(scale: float) -> float:
     """A scale to divide by: 1 where the data have no spread."""
     return float(scale) if scale > SMALLEST_SCALE else 1.0

@@ -17,6 +17,7 @@ from macekit.errors import ModelFileError, UsageError
 from macekit.interfaces.structures import as_structures
 from macekit.interop.native import load_native, read_config, save_native
 from macekit.interop.physicsml.directory import is_physicsml
+from macekit.model.merging import merged
 from macekit.model.selection import at_head
 from macekit.outputs.compiled import CompiledModel, Evaluator
 from macekit.outputs.predictions import STD, Predictions, predict
@@ -199,6 +200,14 @@ class TrainedModel:
         precision = self.module.dtype if dtype is None else _precision(dtype)
         module = copy.deepcopy(at_head(self.module, head or ""))
         return MaceCalculator(module.to(device=chosen, dtype=precision), skin)
+
+    def merge(self) -> TrainedModel:
+        """The model with SSF or LoRA folded into its weights: the same predictions at the speed of the base model.
+
+        Raises:
+            UsageError: If there is no tuner, or adapters, which cannot be folded.
+        """
+        return TrainedModel(merged(self.module), {**self.provenance, "merged": self.config.tuner})
 
     def compile(self, dtype: Precision | None = None, head: str | None = None) -> CompiledModel:
         """The model folded for the inference engine, which `predict` and the ASE calculator use by themselves.

@@ -24,7 +24,7 @@ ARCHITECTURE = (
     "name", "num_interactions", "hidden_irreps", "max_ell", "correlation", "mlp_irreps", "radial_mlp", "num_bessel",
     "radial_basis", "num_polynomial_cutoff", "distance_transform", "envelope", "interaction_first", "interaction",
     "edge_irreps", "pair_repulsion", "mlp_kind", "mlp_activation", "vector_gate", "read_layers", "tuner", "uncertainty",
-    "compatibility",
+    "compatibility", "scalar_bias",
 )  # fmt: skip
 """Choices that are shown."""
 

@@ -26,15 +26,15 @@ class ContractionTable:
         dim_in: int,
         dim_out: int,
         num_terms: int,
-        order: int,
-        factor: Sequence[int],
-        term: Sequence[int],
-        first: Sequence[int],
-        end: Sequence[int],
+        groups: Sequence[tuple[int, int, int, int]],
+        entries: Sequence[tuple[int, int, int]],
     ) -> None: ...
 
 class Run:
     def __init__(self, instruction_set: str, double_precision: bool, threads: int) -> None: ...
+
+class Knots:
+    def __init__(self, first: float, step: float, rows: int) -> None: ...
 
 def instruction_sets() -> list[str]: ...
 def edge_convolution(
@@ -126,3 +126,16 @@ def make_engine(
     value: Sequence[float],
     /,
 ) -> Engine: ...
+
+def table_convolution(
+    table: ConvolutionTable,
+    run: Run,
+    which: int,
+    atoms: int,
+    edges: int,
+    channels: int,
+    knots: Knots,
+    sender: int,
+    receiver: int,
+    addresses: Sequence[int],
+) -> None: ...

@@ -34,8 +34,13 @@ VARIABLE = "MACEKIT_BACKEND"
 logger = logging.getLogger("macekit")
 
 
+TableConvolution = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float, float, str], Tensor]
+TableConvolutionBackward = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+TableConvolutionBackward2 = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+
+
 class Backend(Protocol):
-    """The six functions of a backend; their definitions are those of `kernels.reference`."""
+    """The functions of a backend; their definitions are those of `kernels.reference`."""
 
     def edge_convolution(
         self, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str, /
@@ -63,11 +68,15 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The gradients of its gradients."""
 
+    table_convolution: TableConvolution
+    table_convolution_backward: TableConvolutionBackward
+    table_convolution_backward2: TableConvolutionBackward2
+
     def symmetric_contraction(self, a: Tensor, coefficients: Tensor, species: Tensor, key: str, /) -> Tensor:
         """Equivariant polynomials."""
 
     def symmetric_contraction_backward(
-        self, grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str, /
+        self, grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str, weights: bool = True, /
     ) -> tuple[Tensor, Tensor]:
         """Their gradients."""
 

@@ -1,4 +1,4 @@
-"""The two hot operations in pure torch: the definition that every other backend must reproduce.
+"""The hot operations in pure torch: the definition that every other backend must reproduce.
 
 Letters: N atoms, E edges, K channels, P paths, D components, S species, T terms, L spherical-harmonic components.
 
@@ -9,30 +9,44 @@ Letters: N atoms, E edges, K channels, P paths, D components, S species, T terms
 It is linear in h, Y and R. With S = ⟨g, A⟩ the backward returns ∂S/∂(h, Y, R), and the second backward the gradient of
 Φ = ⟨h', ∂S/∂h⟩ + ⟨Y', ∂S/∂Y⟩ + ⟨R', ∂S/∂R⟩, which is again a sum of the same products.
 
+**Table convolution**: the same with R[e, p, k] = Σ_q w_q(r_e) T[g(r_e) + q, p, k], cubic B-splines of the distance with
+coefficients T (`kernels.splines`), differentiable by the distances and by T.
+
 **Symmetric contraction** (eq. 10-11) as a sparse polynomial:
 
     B[i, M, k] = Σ_{t ∈ M} c[z_i, t, k] Π_s A[i, f_ts, k]
 
-Everything runs in chunks of edges or atoms, so that temporaries stay small and nothing per edge and channel is kept.
-Results are contiguous whatever the strides of the arguments.
+Everything else runs in chunks of edges or atoms, so that temporaries stay small and nothing per edge and channel is
+kept. Results are contiguous whatever the strides of the arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from macekit.kernels.structure import (
-    ContractionStructure,
-    ConvolutionStructure,
-    contraction_tables,
-    convolution_tables,
+from macekit.kernels.reference_contraction import (
+    chunks,
+    symmetric_contraction,
+    symmetric_contraction_backward,
+    symmetric_contraction_backward2,
 )
+from macekit.kernels.splines import ROWS_PER_EDGE, spline_weights
+from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 
-CHUNK_ELEMENTS = 1 << 20
-"""Size of the largest temporary of a chunk, in numbers (4 MiB in float32): it should stay in the cache."""
+__all__ = [
+    "edge_convolution",
+    "edge_convolution_backward",
+    "edge_convolution_backward2",
+    "symmetric_contraction",
+    "symmetric_contraction_backward",
+    "symmetric_contraction_backward2",
+    "table_convolution",
+    "table_convolution_backward",
+    "table_convolution_backward2",
+]
 
 
 def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
@@ -124,122 +138,114 @@ def edge_convolution_backward2(
     return out, h.new_zeros(h.shape).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
 
 
-def symmetric_contraction(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> Tensor:
-    """Equivariant polynomials of the atomic basis, [N, M, K].
+def table_convolution(
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> Tensor:
+    """Messages summed at their receivers, [N, D_out, K], with radial functions out of a table.
 
     Args:
-        a: Atomic basis, [N, D, K].
-        coefficients: Coefficient of every term, [S, T, K].
-        species: Row of `coefficients` of every atom, int64 [N].
-        key: Name of a `ContractionStructure`.
+        h: Features of the senders, [N, D_in, K].
+        y: Spherical harmonics of the edges, [E, L].
+        lengths: Distances, float64 [E], Å.
+        table: Coefficients of the radial functions, [G + 2, P, K].
+        sender: Sender of every edge, int64 [E].
+        receiver: Receiver of every edge, int64 [E].
+        first: Distance of the first knot, Å.
+        step: Distance between knots, Å.
+        key: Name of a `ConvolutionStructure`.
     """
-    structure = ContractionStructure.from_key(key)
-    out = a.new_zeros(a.shape[0], structure.dim_out, a.shape[2])
-    for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
-        for order in contraction_tables(key, a.dtype, a.device):
-            monomials = _product([a[atoms].index_select(1, factor) for factor in order.factors])  # [N, T, K]
-            weights = coefficients[:, order.terms].index_select(0, species[atoms])  # [N, T, K]
-            out[atoms] += order.collect @ (weights * monomials)
-    return out
+    row, (value, _, _) = spline_weights(lengths, table.shape[0], first, step)
+    return edge_convolution(h, y, _interpolated(table, row, value), sender, receiver, key)
 
 
-def symmetric_contraction_backward(
-    grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str
-) -> tuple[Tensor, Tensor]:
-    """Gradients ([N, D, K], [S, T, K]) of ⟨grad, B⟩ with respect to a and the coefficients."""
-    structure = ContractionStructure.from_key(key)
-    to_a, to_coefficients = a.new_zeros(a.shape), coefficients.new_zeros(coefficients.shape)
-    for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
-        for order in contraction_tables(key, a.dtype, a.device):
-            values = [a[atoms].index_select(1, factor) for factor in order.factors]
-            others = _leave_one_out(values)
-            grad_terms = order.collect.T @ grad[atoms]  # [N, T, K]
-            to_coefficients[:, order.terms].index_add_(0, species[atoms], grad_terms * values[0] * others[0])
-            weighted = grad_terms * coefficients[:, order.terms].index_select(0, species[atoms])
-            for factor, other in zip(order.factors, others, strict=True):
-                to_a[atoms].index_add_(1, factor, weighted * other)
-    return to_a, to_coefficients
-
-
-def symmetric_contraction_backward2(
-    tangent_a: Tensor | None,
-    tangent_coefficients: Tensor | None,
+def table_convolution_backward(
     grad: Tensor,
-    a: Tensor,
-    coefficients: Tensor,
-    species: Tensor,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
     key: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ⟨a', ∂S/∂a⟩ + ⟨c', ∂S/∂c⟩ by grad, a and the coefficients; a tangent of None is zero."""
-    structure = ContractionStructure.from_key(key)
-    out, to_a, to_coefficients = (
-        grad.new_zeros(grad.shape),
-        a.new_zeros(a.shape),
-        coefficients.new_zeros(coefficients.shape),
-    )
-    da = a.new_zeros(a.shape) if tangent_a is None else tangent_a
-    for atoms in _chunks(a.shape[0], structure.num_terms * a.shape[2]):
-        for order in contraction_tables(key, a.dtype, a.device):
-            values = [a[atoms].index_select(1, factor) for factor in order.factors]
-            d_values = [da[atoms].index_select(1, factor) for factor in order.factors]
-            others, d_others = _leave_one_out(values), _leave_one_out_tangents(values, d_values)
-            d_monomials = _inner(d_values, others)  # [N, T, K]
-            grad_terms = order.collect.T @ grad[atoms]
-            weights = coefficients[:, order.terms].index_select(0, species[atoms])
-            d_terms = weights * d_monomials
-            d_weights = None
-            if tangent_coefficients is not None:
-                d_weights = tangent_coefficients[:, order.terms].index_select(0, species[atoms])
-                d_terms = d_terms.addcmul(d_weights, values[0] * others[0])
-            out[atoms] += order.collect @ d_terms
-            to_coefficients[:, order.terms].index_add_(0, species[atoms], grad_terms * d_monomials)
-            weighted = grad_terms * weights
-            for factor, other, d_other in zip(order.factors, others, d_others, strict=True):
-                change = weighted * d_other
-                if d_weights is not None:
-                    change = change.addcmul(grad_terms * d_weights, other)
-                to_a[atoms].index_add_(1, factor, change)
-    return out, to_a, to_coefficients
+    geometry: bool,
+    weights: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ⟨grad, A⟩ with respect to h, y, lengths and table.
+
+    Those by y and lengths are empty tensors unless `geometry`, that by the table is empty unless `weights`.
+    """
+    row, (value, slope, _) = spline_weights(lengths, table.shape[0], first, step)
+    radial = _interpolated(table, row, value)
+    to_h, to_y, to_radial = edge_convolution_backward(grad, h, y, radial, sender, receiver, key)
+    to_lengths = (to_radial * _interpolated(table, row, slope)).sum((1, 2)).to(lengths.dtype)
+    to_table = _spread(table, row, value, to_radial) if weights else table.new_empty(0)
+    return (to_h, to_y, to_lengths, to_table) if geometry else (to_h, y.new_empty(0), lengths.new_empty(0), to_table)
 
 
-def _chunks(count: int, elements_each: int) -> Iterator[slice]:
-    size = max(1, CHUNK_ELEMENTS // max(elements_each, 1))
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def table_convolution_backward2(
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    tangent_table: Tensor | None,
+    grad: Tensor,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+    geometry: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of Φ with respect to grad, h, y, lengths and table; a tangent of None is zero.
+
+    Φ = ⟨h', ∂S/∂h⟩ + ⟨y', ∂S/∂y⟩ + ⟨r', ∂S/∂r⟩ + ⟨T', ∂S/∂T⟩. Those by y and lengths are empty unless `geometry`.
+    """
+    row, (value, slope, curvature) = spline_weights(lengths, table.shape[0], first, step)
+    rate = (torch.zeros_like(lengths) if tangent_lengths is None else tangent_lengths)[:, None]
+    radial, tangent_radial = _interpolated(table, row, value), _interpolated(table, row, rate * slope)
+    tangent_slope = _interpolated(table, row, rate * curvature)
+    if tangent_table is not None:
+        tangent_radial = tangent_radial + _interpolated(tangent_table, row, value)
+        tangent_slope = tangent_slope + _interpolated(tangent_table, row, slope)
+    edges = (grad, h, y, radial, sender, receiver, key)
+    out, to_h, to_y, to_radial = edge_convolution_backward2(tangent_h, tangent_y, tangent_radial, *edges)
+    to_tangent = edge_convolution_backward(*edges)[2]  # gradient of Φ by the tangent of the radial functions
+    to_table = _spread(table, row, value, to_radial) + _spread(table, row, rate * slope, to_tangent)
+    if not geometry:
+        return out, to_h, y.new_empty(0), lengths.new_empty(0), to_table
+    to_lengths = to_radial * _interpolated(table, row, slope) + to_tangent * tangent_slope
+    return out, to_h, to_y, to_lengths.sum((1, 2)).to(lengths.dtype), to_table
+
+
+def _interpolated(table: Tensor, row: Tensor, weights: Tensor) -> Tensor:
+    """Σ_q weights[e, q] table[row[e] + q], [E, P, K]."""
+    total = table.new_zeros(row.shape[0], *table.shape[1:])
+    for q in range(ROWS_PER_EDGE):
+        total += weights[:, q, None, None].to(table.dtype) * table.index_select(0, row + q)
+    return total
+
+
+def _spread(table: Tensor, row: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+    """The transpose of `_interpolated`: values [E, P, K] to the rows of the table."""
+    total = table.new_zeros(table.shape)
+    for q in range(ROWS_PER_EDGE):
+        total.index_add_(0, row + q, weights[:, q, None, None].to(table.dtype) * values)
+    return total
 
 
 def _edge_chunks(structure: ConvolutionStructure, h: Tensor, y: Tensor) -> Iterator[slice]:
     columns = len(structure.path_of_column())
-    return _chunks(y.shape[0], structure.dim_out * max(columns, h.shape[2]))
-
-
-def _product(values: Sequence[Tensor]) -> Tensor:
-    result = values[0]
-    for value in values[1:]:
-        result = result * value
-    return result
-
-
-def _leave_one_out(values: Sequence[Tensor]) -> list[Tensor]:
-    """Product of all values but one, for every one."""
-    if len(values) == 1:
-        return [torch.ones_like(values[0])]
-    return [_product([*values[:skip], *values[skip + 1 :]]) for skip in range(len(values))]
-
-
-def _leave_one_out_tangents(values: Sequence[Tensor], d_values: Sequence[Tensor]) -> list[Tensor]:
-    """Tangents of `_leave_one_out` along d_values."""
-    if len(values) == 1:
-        return [torch.zeros_like(values[0])]
-    tangents = []
-    for skip in range(len(values)):
-        rest, d_rest = [*values[:skip], *values[skip + 1 :]], [*d_values[:skip], *d_values[skip + 1 :]]
-        tangents.append(_inner(d_rest, _leave_one_out(rest)))
-    return tangents
-
-
-def _inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Σ_s left_s right_s."""
-    total = left[0] * right[0]
-    for one, other in zip(left[1:], right[1:], strict=True):
-        total = total.addcmul(one, other)
-    return total
+    return chunks(y.shape[0], structure.dim_out * max(columns, h.shape[2]))

@@ -17,7 +17,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest difference, relative to the largest number of the result."""
 CONVOLUTION = ConvolutionStructure.key((0, 1), 1)
 CONTRACTION = ContractionStructure.key(1, (0, 1), 2)
-ATOMS, EDGES, CHANNELS, SPECIES = 3, 7, 19, 2
+ATOMS, EDGES, CHANNELS, SPECIES, ROWS = 3, 7, 19, 2, 15
 """Edges in no order; channels that fill whole registers and leave a remainder."""
 
 
@@ -46,6 +46,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     sender, receiver = torch.arange(EDGES) % ATOMS, (torch.arange(EDGES) * 2 + 1) % ATOMS
     of_edges = (h, y, radial, sender, receiver, CONVOLUTION)
     grad = _waves(dtype, ATOMS, convolution.dim_out, CHANNELS)
+    lengths, table = _waves(torch.float64, EDGES) + 1.0, _waves(dtype, ROWS, len(convolution.paths), CHANNELS)
+    of_table = (h, y, lengths, table, sender, receiver, 0.25, 0.125, CONVOLUTION)
     a = _waves(dtype, ATOMS, contraction.dim_in, CHANNELS)
     coefficients = _waves(dtype, SPECIES, contraction.num_terms, CHANNELS)
     of_atoms = (a, coefficients, torch.arange(ATOMS) % SPECIES, CONTRACTION)
@@ -54,6 +56,9 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("edge_convolution", of_edges),
         ("edge_convolution_backward", (grad, *of_edges)),
         ("edge_convolution_backward2", (h.cos(), y.cos(), radial.cos(), grad, *of_edges)),
+        ("table_convolution", of_table),
+        ("table_convolution_backward", (grad, *of_table, True, True)),
+        ("table_convolution_backward2", (h.cos(), y.cos(), lengths.cos(), None, grad, *of_table, True)),
         ("symmetric_contraction", of_atoms),
         ("symmetric_contraction_backward", (grad_atoms, *of_atoms)),
         ("symmetric_contraction_backward2", (a.cos(), coefficients.cos(), grad_atoms, *of_atoms)),

@@ -11,13 +11,16 @@ from macekit.config import DatasetFacts, ModelConfig
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
+from macekit.kernels.splines import prefilter_tensor
 from macekit.model.basis import polynomial_envelope
-from macekit.model.interaction import Edges
+from macekit.model.interaction import Edges, Interaction
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
 from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, node_attributes
+from macekit.model.mlp import RadialMLP
 from macekit.model.product import ProductBasis
-from macekit.model.radial import RadialBasis
+from macekit.model.radial import DistanceTransform, RadialBasis
+from macekit.model.radial_table import Knots
 from macekit.model.tuners import make_tuner
 from macekit.o3 import parse_hidden_irreps
 from macekit.o3.spherical_harmonics import spherical_harmonics
@@ -37,6 +40,9 @@ class Backbone(nn.Module):
         generator: Source of the initial weights.
         tuner_generator: Source of the initial weights of tuners: the base model is the same with and without.
     """
+
+    num_knots: int = 0
+    """Knots of the table of radial functions, a matter of run time; 0: they are evaluated for every edge."""
 
     def __init__(
         self,
@@ -82,18 +88,16 @@ class Backbone(nn.Module):
                 edge_degrees=sent,
                 rounds_couplings=config.couplings == "float32",
             )
-            product = ProductBasis(
-                config.max_ell,
-                degrees_out,
-                config.correlation,
-                self.channels,
-                num_node_features,
-                generator,
-                rounding[i],
-            )
-            self.layers.append(Layer(interaction, product, degrees_in, num_node_features, kind.residual, generator))
+            orders = (config.max_ell, degrees_out, config.correlation)
+            product = ProductBasis(*orders, self.channels, num_node_features, generator, rounding[i])
+            shape = (degrees_in, num_node_features, kind.residual, generator, config.scalar_bias)
+            self.layers.append(Layer(interaction, product, *shape))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
+        self._adjust_maps(config, tuner_generator)
+
+    def _adjust_maps(self, config: ModelConfig, tuner_generator: Generator) -> None:
+        """Normalisation of the maps by element, and low-rank updates."""
         for module in self.layers.modules():
             if isinstance(module, AttributeLinear):
                 module.normalisation = self.normalisation
@@ -142,12 +146,43 @@ class Backbone(nn.Module):
         lengths = vectors.square().sum(1).clamp(min=SHORTEST_EDGE**2).sqrt()  # [E]
         harmonics = spherical_harmonics(vectors / lengths[:, None], self.max_ell).to(dtype)
         sender, receiver = graph.edge_index
-        envelope = polynomial_envelope(lengths, self.cutoff, self.power)[:, None]  # [E, 1]
-        radial = self.basis(lengths, graph.species[sender], graph.species[receiver])  # [E, B]
-        if self.envelopes_basis:
-            radial = radial * envelope
+        radial, envelope = self._radial(lengths, graph.species[sender], graph.species[receiver])
         radial = torch.cat([radial.to(dtype), graph.edge_features.to(dtype)], dim=1)
-        return Edges(sender, receiver, harmonics, radial, envelope.to(dtype) if self.envelopes_messages else None)
+        envelope = None if envelope is None else envelope.to(dtype)
+        return Edges(sender, receiver, harmonics, radial, envelope, lengths, self._knots(graph, dtype))
+
+    def _radial(self, lengths: Tensor, sender: Tensor, receiver: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Basis [E, B] of these distances between these species, and the envelope [E, 1] of the messages."""
+        envelope = polynomial_envelope(lengths, self.cutoff, self.power)[:, None]  # [E, 1]
+        radial = self.basis(lengths, sender, receiver)  # [E, B]
+        return radial * envelope if self.envelopes_basis else radial, envelope if self.envelopes_messages else None
+
+    def _knots(self, graph: Graph, dtype: torch.dtype) -> Knots | None:
+        """Where the radial functions are evaluated, if there is a table."""
+        if self.num_knots == 0 or not self.tabulated():
+            return None
+        return self.knots_at(self.num_knots, dtype, graph.positions.device)
+
+    def knots_at(self, count: int, dtype: torch.dtype, device: torch.device) -> Knots:
+        """Evenly spaced knots between 0 and the cutoff."""
+        lengths = torch.linspace(0.0, self.cutoff, count, dtype=torch.float64, device=device)
+        basis, envelope = self.radial_inputs(lengths, dtype)
+        return Knots(basis, envelope, prefilter_tensor(count, dtype, device), 0.0, self.cutoff / (count - 1))
+
+    def radial_inputs(self, lengths: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """What the radial MLPs see of some distances, and the envelope of what they give; without gradient."""
+        with torch.no_grad():
+            none = torch.zeros_like(lengths, dtype=torch.int64)
+            basis, envelope = self._radial(lengths.clamp(min=SHORTEST_EDGE), none, none)
+        return basis.to(dtype), None if envelope is None else envelope.to(dtype)
+
+    def tabulated(self) -> list[RadialMLP]:
+        """The radial MLPs that a table can stand for; empty where one of the layers needs them for every edge."""
+        found = [layer.interaction for layer in self.layers if isinstance(layer, Layer)]
+        is_alone = self.num_edge_features == 0 and type(self.basis.transform) is DistanceTransform
+        if not is_alone or not all(isinstance(interaction, Interaction) for interaction in found):
+            return []
+        return [interaction.radial for interaction in found if isinstance(interaction, Interaction)]
 
 
 def _edge_irreps(config: ModelConfig, is_first: bool) -> tuple[int | None, tuple[int, ...] | None]:

@@ -11,8 +11,10 @@ from torch import Generator, Tensor, nn
 
 from macekit.kernels.ops import edge_convolution
 from macekit.kernels.structure import ConvolutionStructure
+from macekit.kernels.table_ops import table_convolution
 from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, split_degrees
 from macekit.model.mlp import RadialMLP
+from macekit.model.radial_table import Knots
 
 
 class Edges(NamedTuple):
@@ -28,6 +30,10 @@ class Edges(NamedTuple):
     """Radial basis under the envelope, and bond features, [E, B]."""
     envelope: Tensor | None
     """Envelope that takes messages to zero at the cutoff where bond features would not, [E, 1]."""
+    lengths: Tensor
+    """Distances, float64 [E], Å."""
+    knots: Knots | None = None
+    """Where radial functions are evaluated, and interpolated for the edges; None: for every edge itself."""
 
 
 class AverageNumber(nn.Module):
@@ -125,19 +131,32 @@ class Interaction(nn.Module):
 
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
         """Map features [N, D_in, K] to the atomic basis [N, (max_ell+1)², K]."""
-        incoming = zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True)
-        up = self.linear_up([block for l, block in incoming if l in self.degrees_up])  # [N, D_in, K]
+        up = self._up(h)  # [N, D_in, K]
+        messages = self._messages(up, edges)  # [N, D_out, K]
+        if isinstance(self.normalisation, AverageNumber):  # a number: the matrices are divided instead
+            basis: Tensor = self.linear.whole(messages, self.normalisation.value)  # [N, (max_ell+1)², K]
+        else:
+            basis = self.normalisation(self.linear.whole(messages), edges)
+        return basis if self.mix is None else self.mix.of_atoms(basis, attributes)
+
+    def _up(self, h: Tensor) -> Tensor:
+        if self.degrees_up == self.degrees_in:
+            return self.linear_up.whole(h)
+        blocks = zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True)
+        mapped: Tensor = self.linear_up([block for l, block in blocks if l in self.degrees_up])
+        return mapped
+
+    def _messages(self, up: Tensor, edges: Edges) -> Tensor:
+        """Sums of messages, [N, D_out, K]."""
+        paths = (len(self.structure.paths), self.width)
+        if edges.knots is not None:
+            table = self.radial.table(edges.knots).unflatten(1, paths)  # [G + 2, P, K]
+            first, step = edges.knots.first, edges.knots.step
+            ends = edges.sender, edges.receiver
+            return table_convolution(up, edges.harmonics, edges.lengths, table, *ends, first, step, self.key)
         weights = self.radial(edges.radial)  # [E, P K]
         if edges.envelope is not None:
             weights = weights * edges.envelope
-        weights = weights.unflatten(1, (len(self.structure.paths), self.width))  # [E, P, K]
-        messages = edge_convolution(up, edges.harmonics, weights, edges.sender, edges.receiver, self.key)
-        degrees = self.structure.degrees_out()
-        blocks = [
-            messages[:, self.structure.rows_out(l)].reshape(h.shape[0], 2 * l + 1, self.linear.weights[str(l)].shape[0])
-            for l in degrees
-        ]  # each [N, 2l+1, P_l K]
-        basis: Tensor = self.normalisation(self.linear(blocks), edges)  # [N, (max_ell+1)^2, K]
-        if self.mix is not None:
-            basis = self.mix(split_degrees(basis, degrees), attributes)
-        return basis
+        return edge_convolution(
+            up, edges.harmonics, weights.unflatten(1, paths), edges.sender, edges.receiver, self.key
+        )

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from macekit.model.interaction import Interaction
-from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes
+from macekit.model.linear import AttributeLinear, PlainResidual
 from macekit.model.nonlinear import NonlinearInteraction
-
-
-class PlainResidual(DegreeLinear):
-    """A residual that is the same for all elements.
-
-    Args:
-        degrees: Degrees of input and output.
-        num_features: Not used.
-        channels: K.
-        generator: Source of the initial weights.
-    """
-
-    def __init__(self, degrees: Sequence[int], num_features: int, channels: int, generator: Generator) -> None:
-        super().__init__(dict.fromkeys(degrees, channels), channels, generator)
-
-    def forward(self, blocks: Sequence[Tensor], attributes: NodeAttributes | None = None) -> Tensor:
-        """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
-        return super().forward(blocks)
 
 
 class LayerKind(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from macekit.model.interaction import Edges
-from macekit.model.linear import NodeAttributes, split_degrees
+from macekit.model.linear import AttributeLinear, NodeAttributes, PlainResidual, split_degrees
 from macekit.model.product import ProductBasis
 
 
@@ -22,6 +22,7 @@ class Layer(nn.Module):
         num_node_features: Number of node features of the residual's weights.
         residual: What makes the residual connection; None: there is none.
         generator: Source of the initial weights.
+        has_bias: Whether a constant is added to every scalar channel; it starts at zero.
     """
 
     def __init__(
@@ -30,8 +31,9 @@ class Layer(nn.Module):
         product: ProductBasis,
         degrees_in: tuple[int, ...],
         num_node_features: int,
-        residual: Callable[[Sequence[int], int, int, Generator], nn.Module] | None,
+        residual: Callable[[Sequence[int], int, int, Generator], AttributeLinear | PlainResidual] | None,
         generator: Generator,
+        has_bias: bool = False,
     ) -> None:
         super().__init__()
         self.interaction = interaction
@@ -42,14 +44,20 @@ class Layer(nn.Module):
         self.residual = (
             None if residual is None else residual(self.shared, num_node_features, product.channels, generator)
         )
+        self.bias = nn.Parameter(torch.zeros(product.channels, dtype=torch.float64)) if has_bias else None
 
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
         """Map features [N, D_in, K] to [N, D_out, K]."""
         updated: Tensor = self.product(self.interaction(h, attributes, edges), attributes)
+        if self.bias is not None:
+            updated = torch.cat([updated[:, :1] + self.bias, updated[:, 1:]], dim=1)
         if self.residual is None:
             return updated
-        blocks = dict(zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True))
-        carried: Tensor = self.residual([blocks[l] for l in self.shared], attributes)
+        if self.shared == list(self.degrees_in[: len(self.shared)]):
+            carried: Tensor = self.residual.of_atoms(h, attributes)
+        else:
+            blocks = dict(zip(self.degrees_in, split_degrees(h, self.degrees_in), strict=True))
+            carried = self.residual([blocks[l] for l in self.shared], attributes)
         if carried.shape[1] < updated.shape[1]:  # a degree that the incoming features do not have
             by_degree = dict(zip(self.shared, split_degrees(carried, self.shared), strict=True))
             carried = torch.cat(

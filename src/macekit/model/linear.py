@@ -12,6 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from macekit.model.class_matrices import Grouped, per_degree_and_class
+from macekit.model.matrices import Layout, Span, per_degree
+
 
 class NodeAttributes(NamedTuple):
     """Elements and additional features of the atoms, as classes of atoms with equal attributes.
@@ -25,8 +28,6 @@ class NodeAttributes(NamedTuple):
     """Features of every class, [S, F]; None: the classes are the elements, one-hot."""
     order: Tensor
     """Atoms sorted by class, int64 [N]."""
-    inverse: Tensor
-    """Where each atom is in that order, int64 [N]."""
     counts: list[int]
     """Number of atoms of every class, [S]."""
 
@@ -51,10 +52,8 @@ def node_attributes(species: Tensor, node_features: Tensor, num_elements: int, d
         distinct, classes = torch.unique(torch.cat([one_hot, node_features], dim=1), dim=0, return_inverse=True)
         features, num_classes = distinct.to(dtype), distinct.shape[0]
     order = torch.argsort(classes, stable=True)
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order), device=order.device)
     counts = torch.bincount(classes, minlength=num_classes).tolist()
-    return NodeAttributes(classes, features, order, inverse, counts)
+    return NodeAttributes(classes, features, order, counts)
 
 
 class DegreeLinear(nn.Module):
@@ -76,6 +75,27 @@ class DegreeLinear(nn.Module):
         """Map blocks [N, 2l+1, C_l] of all degrees to [N, D, K]."""
         return torch.cat([block @ self.scaled_weight(l) for l, block in zip(self.degrees, blocks, strict=True)], dim=1)
 
+    def whole(self, x: Tensor, divisor: float = 1.0) -> Tensor:
+        """Map features [N, ...], for every atom the blocks [2l+1, C_l] of all degrees one after another, to [N, D, K].
+
+        Args:
+            x: The features.
+            divisor: By which the result is divided.
+        """
+        matrices = [self._weight(l) for l in self.degrees]
+        return per_degree(x, matrices, self._layout(tuple(x.shape[1:]), divisor))
+
+    def _layout(self, shape_in: tuple[int, ...], divisor: float) -> Layout:
+        spans, first_in, first_out = [], 0, 0
+        for l in self.degrees:
+            fan_in, fan_out = self.weights[str(l)].shape
+            scale = 1.0 / (math.sqrt(fan_in) * divisor)
+            spans.append(Span(first_in, fan_in, first_out, fan_out, 2 * l + 1, scale))
+            first_in += (2 * l + 1) * fan_in
+            first_out += (2 * l + 1) * fan_out
+        shape_out = (sum(span.components for span in spans), spans[0].fan_out)
+        return Layout(tuple(spans), shape_in, shape_out)
+
     def add_lora(self, rank: int, generator: Generator) -> None:
         """Add a low-rank update W + A B (arXiv 2106.09685), with B = 0 so that nothing changes yet."""
         update = {}
@@ -86,12 +106,38 @@ class DegreeLinear(nn.Module):
             update[f"up_{l}"] = nn.Parameter(torch.zeros(width, weight.shape[1]))
         self.lora = nn.ParameterDict(update)
 
-    def scaled_weight(self, l: int) -> Tensor:
-        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in."""
+    def _weight(self, l: int) -> Tensor:
         weight: Tensor = self.weights[str(l)]
         if self.lora is not None:
             weight = weight + self.lora[f"down_{l}"] @ self.lora[f"up_{l}"]
+        return weight
+
+    def scaled_weight(self, l: int) -> Tensor:
+        """The matrix of a degree as it acts, with its low-rank update and 1/√fan_in."""
+        weight = self._weight(l)
         return weight / math.sqrt(weight.shape[0])
+
+
+class PlainResidual(DegreeLinear):
+    """A residual that is the same for all elements.
+
+    Args:
+        degrees: Degrees of input and output.
+        num_features: Not used.
+        channels: K.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(self, degrees: Sequence[int], num_features: int, channels: int, generator: Generator) -> None:
+        super().__init__(dict.fromkeys(degrees, channels), channels, generator)
+
+    def forward(self, blocks: Sequence[Tensor], attributes: NodeAttributes | None = None) -> Tensor:
+        """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
+        return super().forward(blocks)
+
+    def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
+        """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
+        return self.whole(x)
 
 
 class AttributeLinear(nn.Module):
@@ -117,12 +163,14 @@ class AttributeLinear(nn.Module):
 
     def forward(self, blocks: Sequence[Tensor], attributes: NodeAttributes) -> Tensor:
         """Map blocks [N, 2l+1, K] of all degrees to [N, D, K]."""
-        mapped = []
-        for l, block in zip(self.degrees, blocks, strict=True):
-            matrices = self.matrices(l, attributes)
-            parts = block.index_select(0, attributes.order).split(attributes.counts)
-            mapped.append(torch.cat([part @ matrices[s] for s, part in enumerate(parts) if part.shape[0]] or [block]))
-        return torch.cat(mapped, dim=1).index_select(0, attributes.inverse)
+        return self.of_atoms(torch.cat(list(blocks), dim=1), attributes)
+
+    def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
+        """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
+        matrices = [attributes.per_class(self.weights[str(l)]) for l in self.degrees]  # [S, K, K] each
+        rows = tuple(2 * l + 1 for l in self.degrees)
+        scale = 1.0 / math.sqrt(self.normalisation * x.shape[2])
+        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows, scale))
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""
@@ -140,4 +188,4 @@ def _normal(shape: tuple[int, ...], generator: Generator) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
 
 
-__all__ = ["AttributeLinear", "DegreeLinear", "NodeAttributes", "node_attributes", "split_degrees"]
+__all__ = ["AttributeLinear", "DegreeLinear", "NodeAttributes", "PlainResidual", "node_attributes", "split_degrees"]

@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
+from macekit.model.radial_table import Knots
+
 SILU_NORM = 1.6765324703310907
 """1/√E[SiLU(z)²] for standard normal z: activations of normalised input have unit second moment, as in e3nn."""
 
@@ -30,11 +32,24 @@ class RadialMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [E, inputs] to [E, outputs]."""
-        last: Tensor = self.weights[-1]
-        return self.hidden(x) @ (last / math.sqrt(last.shape[0]))
+        return self.hidden(x) @ self._scaled(self.weights[-1])
+
+    def table(self, knots: Knots) -> Tensor:
+        """Coefficients of splines through the values at G knots, [G + 2, outputs].
+
+        The last map is linear, so what is filtered are its inputs, which are fewer.
+        """
+        hidden = self.hidden(knots.basis)  # [G, units]
+        if knots.envelope is not None:
+            hidden = hidden * knots.envelope
+        return (knots.prefilter @ hidden) @ self._scaled(self.weights[-1])
 
     def hidden(self, x: Tensor) -> Tensor:
         """Map [E, inputs] to the units of the last hidden layer."""
-        for weight in list(self.weights)[:-1]:
-            x = torch.nn.functional.silu(x @ (weight / math.sqrt(weight.shape[0]))) * SILU_NORM
+        for weight in self.weights[:-1]:
+            x = torch.nn.functional.silu(x @ self._scaled(weight)) * SILU_NORM
         return x
+
+    @staticmethod
+    def _scaled(weight: Tensor) -> Tensor:
+        return weight / math.sqrt(weight.shape[0])

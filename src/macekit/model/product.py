@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from macekit.kernels.ops import symmetric_contraction
 from macekit.kernels.structure import ContractionStructure, product_basis
-from macekit.model.linear import DegreeLinear, NodeAttributes, split_degrees
+from macekit.model.linear import DegreeLinear, NodeAttributes
 
 
 class ProductBasis(nn.Module):
@@ -61,4 +61,4 @@ class ProductBasis(nn.Module):
         if self.num_rounding:
             coefficients = coefficients + self.rounding_basis @ attributes.per_class(self.rounding_weights)
         polynomials = symmetric_contraction(a, coefficients, attributes.classes, self.key)  # [N, D_out, K]
-        return self.linear(split_degrees(polynomials, self.degrees_out))  # type: ignore[no-any-return]
+        return self.linear.whole(polynomials)

@@ -8,6 +8,7 @@ from torch import Tensor
 from macekit.errors import UsageError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import strained
+from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
 
 
@@ -59,9 +60,9 @@ def evaluate(
         if not energy.requires_grad:  # no edges at all: the energy does not depend on the positions
             gradients = [torch.zeros_like(tensor) for tensor in inputs]
         else:
-            found = torch.autograd.grad(
-                energy.sum(), inputs, create_graph=training, retain_graph=training, allow_unused=True
-            )
+            keep = {"create_graph": training, "retain_graph": training}
+            with sweep(geometry=True, weights=False):
+                found = torch.autograd.grad(energy.sum(), inputs, allow_unused=True, **keep)
             gradients = [
                 torch.zeros_like(tensor) if gradient is None else gradient
                 for gradient, tensor in zip(found, inputs, strict=True)

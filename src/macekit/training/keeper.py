@@ -50,6 +50,10 @@ class Keeper:
         self._is_written = False
         return True
 
+    def forget(self) -> None:
+        """Seek the best anew, because the metric means something else from now on; its weights stay until then."""
+        self.value = math.inf
+
     def is_stale(self, epoch: int, patience: int | None) -> bool:
         """Whether the metric has not improved for `patience` epochs."""
         return patience is not None and epoch - self.epoch >= patience

@@ -4,48 +4,33 @@ from __future__ import annotations
 
 import math
 import signal
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from macekit.config import TrainingConfig
-from macekit.data.sampler import EpochSampler
+from macekit.config import RunConfig, TrainingConfig
+from macekit.data.sampler import EpochSampler, balanced_parts
 from macekit.errors import RunStopped
 from macekit.geometry.batch import Batch, GraphDataset
 from macekit.model.mace import Mace
+from macekit.training.averages import master_of
 from macekit.training.distributed import World
 from macekit.training.evaluation import evaluate_losses
 from macekit.training.keeper import Keeper
 from macekit.training.losses import Losses, LossSums
 from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
-from macekit.training.optimizers import build_optimizer, build_scheduler
-from macekit.training.progress import EpochProgress
+from macekit.training.optimizers import build_optimizer
+from macekit.training.progress import EpochProgress, FitResult
+from macekit.training.radial import RadialFunctions
 from macekit.training.random_state import private_random_state, random_states, restore_random_state
 from macekit.training.records import epoch_legend, epoch_line, named_metrics, watched_metric
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.schedule import Schedule
 from macekit.training.signals import StopRequests
 from macekit.training.steps import Stepper
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a run of training came to."""
-
-    num_epochs: int
-    """Epochs done in all, those before a resumed checkpoint included."""
-    best_epoch: int
-    """Epoch of the best monitored metric, from 1."""
-    best_value: float
-    """The best monitored metric."""
-    monitor: str
-    """Which metric was monitored."""
-    stopped_early: bool
-    """Whether early stopping ended training."""
-    history: list[dict[str, Any]]
-    """One row of metrics per epoch."""
+from macekit.training.trackers import Trackers
 
 
 class Fit:
@@ -57,11 +42,11 @@ class Fit:
         train_set: Training structures with their graphs.
         valid_set: Validation structures, or None.
         world: The processes of the run.
-        seed: Order of the batches.
+        settings: Seed, precision, and how often there are lines and checkpoints. Not changed.
         directory: Where checkpoints and metrics go.
         log: Where lines go.
-        log_every: Epochs between lines.
-        checkpoint_steps: Steps between checkpoints within an epoch; None: by time only.
+        shuffle_window: Structures that are mixed with each other where they are read from a store.
+        trackers: What else receives the metrics of epochs.
         fingerprint: What a checkpoint must agree with to be resumed.
 
     Raises:
@@ -76,51 +61,45 @@ class Fit:
         valid_set: GraphDataset | None,
         *,
         world: World,
-        seed: int,
+        settings: RunConfig,
         directory: RunDirectory,
         log: RunLog,
-        log_every: int = 1,
-        checkpoint_steps: int | None = None,
+        shuffle_window: int | None = None,
+        trackers: Trackers | None = None,
         fingerprint: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.world, self.directory, self.log = config, world, directory, log
-        self.log_every, self.train_set, self.valid_set = log_every, train_set, valid_set
+        self.settings, self.train_set, self.valid_set = settings, train_set, valid_set
         self.losses = Losses(model.config, model.facts.targets)
         self.metrics = target_metrics(
             model.facts.targets, compute_forces=model.config.compute_forces, heads=list(model.facts.heads)
         )
         self.metrics = [metric for metric in self.metrics if metric.output in self.losses.outputs]
-        optimizer = build_optimizer(config.optimizer, model)
-        self.stepper = Stepper(model, self.losses, optimizer, world, ema=config.ema, gradient_clip=config.gradient_clip)
+        master = master_of(model) if settings.dtype == "mixed" else None
+        optimizer = build_optimizer(config.optimizer, master or model)
+        averages: dict[str, Any] = {"ema": config.ema, "gradient_clip": config.gradient_clip}
+        self.stepper = Stepper(model, self.losses, optimizer, world, **averages, master=master)
+        edges = train_set.num_edges()
+        self.radial = RadialFunctions(config.radial, config.batch_edges or float(edges.mean()) * config.batch_size)
         self.sampler = EpochSampler(
-            train_set.num_edges(),
+            edges,
             batch_size=config.batch_size if config.batch_edges is None else None,
             batch_edges=config.batch_edges,
-            seed=seed,
+            seed=settings.seed,
             rank=world.rank,
             world_size=world.size,
+            window=shuffle_window,
         )
-        self.scheduler: Any = None
-        self.steps_scheduler = config.scheduler is not None and config.scheduler.interval == "step"
-        if config.scheduler is not None:
-            self.scheduler = build_scheduler(
-                config.scheduler,
-                optimizer,
-                num_epochs=config.max_epochs,
-                num_steps=sum(len(self.sampler.global_batches(epoch)) for epoch in range(config.max_epochs))
-                if config.batch_edges
-                else len(self.sampler) * config.max_epochs,
-            )
+        self.schedule = Schedule(config, optimizer, num_steps=self._num_steps)
         self.monitor = self._watched(config.monitor, "training.monitor")
         self.plateau_monitor: str | None = None
         if config.scheduler is not None and config.scheduler.name == "ReduceLROnPlateau":
             self.plateau_monitor = self._watched(config.scheduler.monitor, "training.scheduler.monitor")
         self.keeper = Keeper(directory, self.monitor, fingerprint or {}, is_writer=world.is_main)
-        self.seed, self.checkpoint_steps = seed, checkpoint_steps
         self.epoch = self.step = 0
         self.progress: EpochProgress | None = None
         self.history: list[dict[str, Any]] = []
-        self.requests = StopRequests()
+        self.requests, self.trackers = StopRequests(), trackers or Trackers([])
 
     def run(self, *, resume: bool = False) -> FitResult:
         """Train to the end, and leave the best weights in the model.
@@ -134,7 +113,7 @@ class Fit:
             RunStopped: After SIGTERM or SIGUSR1; the checkpoint is that of the last step.
             KeyboardInterrupt: After Ctrl-C, likewise.
         """
-        with private_random_state(self.seed, self.world), self.requests:
+        with private_random_state(self.settings.seed, self.world), self.requests:
             self.stepper.distribute(self._batch([0]))
             if resume:
                 self._resume()
@@ -164,7 +143,7 @@ class Fit:
             row = self._epoch()
             stopped_early = self.keeper.is_stale(self.epoch, patience)
             is_end = stopped_early or self.epoch == self.config.max_epochs
-            if is_end or self.epoch == 1 or self.epoch % self.log_every == 0:
+            if is_end or self.epoch == 1 or self.epoch % self.settings.log_every == 0:
                 self.log.line(epoch_line(row, self.metrics, self.config.max_epochs))
             must_stop, is_due = self.world.any(self.requests.received is not None, self.keeper.is_due())
             if is_end or is_due or must_stop:
@@ -176,14 +155,14 @@ class Fit:
     def _epoch(self) -> dict[str, Any]:
         """One pass over the training data and one over the validation data; the row of metrics."""
         progress = self._train_epoch()
+        self.stepper.averages.after_epoch(
+            equally=self.schedule.in_stage_two and self.config.stage_two is not None and self.config.stage_two.swa
+        )
         row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": progress.learning_rate}
         row |= named_metrics("train", *progress.total(self.world), self.losses, self.metrics)
         if self.valid_set is not None:
             row |= named_metrics("val", *self._validate(self.valid_set), self.losses, self.metrics)
-        if self.plateau_monitor is not None:
-            self.scheduler.step(row[self.plateau_monitor])
-        elif self.scheduler is not None and not self.steps_scheduler:
-            self.scheduler.step()
+        self.schedule.end_epoch(row, self.plateau_monitor)
         self.epoch += 1
         self.progress = None
         row["seconds"] = progress.seconds
@@ -191,27 +170,40 @@ class Fit:
         self.history.append(row)
         if self.world.is_main:
             self.directory.append_metrics(row)
+            self.trackers.log(row)
         return row
+
+    def _begin_epoch(self) -> None:
+        """What is different from this epoch on."""
+        if self.schedule.begin_epoch(self.epoch + 1):
+            self.log.line(f"stage two from epoch {self.epoch + 1} on: learning rate {self.schedule.rate:g}")
+        if self.losses.set_epoch(self.epoch + 1) and self.epoch > 0:  # what was best before says nothing now
+            self.keeper.forget()
+            self.schedule.forget_plateau()
+            self.log.line(f"weights of losses from epoch {self.epoch + 1} on: {self.losses.weights_in_words()}")
+        rate = self.schedule.rate
+        self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
+        self.sampler.set_epoch(self.epoch)
+        self.radial.choose((self.stepper.model, self.stepper.deployed), self.log)
 
     def _train_epoch(self) -> EpochProgress:
         """The steps of an epoch that are left; sums of losses and errors on this process."""
         stepper = self.stepper
         if self.progress is None:
-            rate = float(stepper.optimizer.param_groups[0]["lr"])
-            self.progress = EpochProgress(self.losses.empty(), len(self.metrics), rate, self.world.device)
-            self.sampler.set_epoch(self.epoch)
+            self._begin_epoch()
+        assert self.progress is not None
         stepper.model.train()
         with self.log.progress(f"epoch {self.epoch + 1}/{self.config.max_epochs}", len(self.sampler)) as advance:
             for indices in self.sampler:
-                batch = self._batch(indices)
+                batches = self.parts(indices)
                 asks = self.requests.received is not None, self.keeper.is_due(within_epoch=True)
-                result = stepper.gradient(batch, [float(ask) for ask in asks])
+                result = stepper.gradient(batches, [float(ask) for ask in asks])
                 if not result.is_finite:
                     raise non_finite_error(stepper, self.train_set, indices, epoch=self.epoch + 1, loss=result.loss)
-                stepper.update()
-                if self.steps_scheduler:
-                    self.scheduler.step()
-                self.progress.add(result.sums, structure_sums(result.predictions, batch, self.metrics).sum(0))
+                self.schedule.step(stepper.update)
+                pairs = zip(result.predictions, batches, strict=True)
+                errors = [structure_sums(predictions, batch, self.metrics).sum(0) for predictions, batch in pairs]
+                self.progress.add(result.sums, torch.stack(errors).sum(0))
                 advance(result.loss)
                 self._after_step(result.notices)
         return self.progress
@@ -220,7 +212,8 @@ class Fit:
         """A checkpoint where one is due, and the end where it was asked for."""
         self.step += 1
         must_stop, is_due = (notice > 0 for notice in notices)
-        if must_stop or is_due or (self.checkpoint_steps and self.step % self.checkpoint_steps == 0):
+        period = self.settings.checkpoint_steps
+        if must_stop or is_due or (period and self.step % period == 0):
             self.keeper.write_last(self._state())
         if must_stop:
             self._stop()
@@ -236,12 +229,21 @@ class Fit:
             raise KeyboardInterrupt
         raise RunStopped(text, "go on with --resume")
 
+    def _num_steps(self) -> int:
+        """Steps of the whole run."""
+        return sum(self.sampler.num_batches(epoch) for epoch in range(self.config.max_epochs))
+
     def _validate(self, dataset: GraphDataset) -> tuple[LossSums, Tensor]:
         edges = self.train_set.num_edges()
         budget = self.config.batch_edges or int(edges.mean() * self.config.batch_size) + 1
         return evaluate_losses(
             self.stepper.deployed, self.losses, dataset, self.metrics, batch_edges=budget, world=self.world
         )
+
+    def parts(self, indices: list[int]) -> list[Batch]:
+        """This process's share of a batch, in as many parts as are accumulated."""
+        parts = balanced_parts(indices, self.sampler.num_edges, self.config.accumulate)
+        return [self._batch(part) for part in parts if part] or [self._batch([])]
 
     def _batch(self, indices: list[int]) -> Batch:
         """This process's share of a batch; an empty share takes part with one structure and no labels."""
@@ -260,11 +262,10 @@ class Fit:
 
     def _state(self) -> dict[str, Any]:
         """Everything that the next step depends on. All processes call this; the first writes it."""
-        scheduler = None if self.scheduler is None else self.scheduler.state_dict()
         return {
             "epoch": self.epoch,
             "step": self.step,
-            "scheduler": scheduler,
+            "scheduler": self.schedule.state_dict(),
             "sampler": self.sampler.state_dict(),
             "progress": None if self.progress is None else self.progress.state(self.world),
             "random": random_states(self.world),
@@ -275,10 +276,10 @@ class Fit:
         state = self.keeper.read_last()
         self.sampler.load_state_dict(state["sampler"])
         self.stepper.restore(state)
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+        self.schedule.load_state_dict(state["scheduler"])
         restore_random_state(state["random"], self.world)
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        self.losses.set_epoch(self.epoch + 1)
         if state["progress"] is not None:
             empty = EpochProgress(self.losses.empty(), len(self.metrics), 0.0, self.world.device)
             self.progress = empty.restored(state["progress"], self.world)

@@ -1,4 +1,4 @@
-"""Element-wise losses by name: every regression loss of `torch.nn`, checked before training starts."""
+"""Losses by name: every regression loss of `torch.nn`, and those of vectors; checked before training starts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from macekit.config import LossConfig
 from macekit.errors import ConfigError, did_you_mean
+from macekit.training.vector_losses import VECTOR_LOSSES, L2NormLoss
 
 ELEMENTWISE: Final[dict[str, type[nn.Module]]] = {
     name: getattr(nn, name)
@@ -43,12 +44,12 @@ _OWN_ARGUMENTS: Final = ("per_atom",)
 
 
 class Term(nn.Module):
-    """One element-wise loss over some columns of an output.
+    """One loss over some columns of an output.
 
     Args:
-        function: A loss of `torch.nn` with `reduction="none"`.
+        function: A loss with `reduction="none"`, of every element, or of every row.
         columns: Which columns of the output it sees.
-        weight: Its factor in the total, its share of a multi-task loss not included.
+        weight: Its factor within the loss of the output, its share of a multi-task loss not included.
         is_mean: Whether the sum over present elements is divided by their number.
         per_atom: Whether predictions and labels are divided by the number of atoms first.
     """
@@ -61,9 +62,10 @@ class Term(nn.Module):
         self.is_mean = is_mean
         self.per_atom = per_atom
         self.needs_variance = isinstance(function, nn.GaussianNLLLoss)
+        self.is_of_rows = isinstance(function, L2NormLoss)
 
     def forward(self, prediction: Tensor, label: Tensor, std: Tensor | None) -> Tensor:
-        """Loss of every element, in the shape of `prediction`; `std` only for Gaussian likelihoods."""
+        """Loss of every element, in the shape of `prediction`, or of every row; `std` for Gaussian likelihoods."""
         value: Tensor
         if self.needs_variance:
             assert std is not None
@@ -107,15 +109,18 @@ def loss_terms(config: LossConfig, output: str, num_columns: int) -> list[Term]:
         inner = LossConfig.from_dict(task, where=place)
         if inner.name == MULTI_TASK:
             raise ConfigError(f"{place}: a MultiTaskLoss cannot hold another; name an element-wise loss")
-        inner = inner.model_copy(update={"weight": inner.weight * config.weight})
-        terms.append(_term(inner, output, slice(column, column + 1), place))
+        if inner.weight_schedule:
+            raise ConfigError(f"{place}.weight_schedule: give it to the MultiTaskLoss as a whole")
+        terms.append(_term(inner, output, slice(column, column + 1), place, inner.weight))
     return terms
 
 
-def _term(config: LossConfig, output: str, columns: slice, where: str) -> Term:
+def _term(config: LossConfig, output: str, columns: slice, where: str, weight: float = 1.0) -> Term:
     name, per_atom = ALIASES.get(config.name, (config.name, False))
-    if name not in ELEMENTWISE:
+    if name not in ELEMENTWISE and name not in VECTOR_LOSSES:
         raise _unknown(config.name, where)
+    if name in VECTOR_LOSSES and output.endswith("_scalars"):
+        raise ConfigError(f"{where}: {name} is of vectors, and {output} is none; use HuberLoss, MSELoss or L1Loss")
     arguments = dict(config.config)
     per_atom = bool(arguments.pop("per_atom", per_atom))
     reduction = arguments.pop("reduction", "mean")
@@ -127,8 +132,8 @@ def _term(config: LossConfig, output: str, columns: slice, where: str) -> Term:
         )
     if name == "GaussianNLLLoss" and output != "y_graph_scalars":
         raise ConfigError(f"{where}: GaussianNLLLoss needs a variance, which only y_graph_scalars has")
-    function = _build(ELEMENTWISE[name], config.name, arguments, where)
-    return Term(function, columns, config.weight, is_mean=reduction == "mean", per_atom=per_atom)
+    function = _build((ELEMENTWISE | VECTOR_LOSSES)[name], config.name, arguments, where)
+    return Term(function, columns, weight, is_mean=reduction == "mean", per_atom=per_atom)
 
 
 def _build(kind: type[nn.Module], name: str, arguments: Mapping[str, Any], where: str) -> nn.Module:
@@ -160,7 +165,7 @@ def _build(kind: type[nn.Module], name: str, arguments: Mapping[str, Any], where
 
 
 def _unknown(name: str, where: str) -> ConfigError:
-    known = [*ELEMENTWISE, *ALIASES, MULTI_TASK]
+    known = [*ELEMENTWISE, *VECTOR_LOSSES, *ALIASES, MULTI_TASK]
     if name.endswith("Loss") and hasattr(nn, name):
         return ConfigError(
             f"{where}.name: {name} does not compare prediction and label element by element, "

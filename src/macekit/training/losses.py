@@ -37,7 +37,7 @@ def output_targets(targets: TargetsConfig) -> dict[str, list[str]]:
 
 
 def output_losses(config: ModelConfig) -> dict[str, LossConfig]:
-    """The losses that count: those given with a weight that is not zero."""
+    """The losses that count: those given with a weight that is not zero, now or later."""
     given = {
         "y_graph_scalars": config.graph_scalars_loss,
         "y_graph_vector": config.y_graph_vector_loss_config,
@@ -45,7 +45,7 @@ def output_losses(config: ModelConfig) -> dict[str, LossConfig]:
         "y_node_vector": config.y_node_vector_loss_config,
         "stress": config.stress_loss_config,
     }
-    return {output: loss for output, loss in given.items() if loss is not None and loss.weight > 0}
+    return {output: loss for output, loss in given.items() if loss is not None and loss.is_ever_counted}
 
 
 class LossSums(NamedTuple):
@@ -91,15 +91,30 @@ class Losses(nn.Module):
         if not group:
             raise ConfigError("nothing to train: no output has a loss with a weight above 0")
         flat = [term for terms in self.terms.values() for term in _as_terms(terms)]
-        weights = torch.tensor([term.weight for term in flat], dtype=torch.float64)
-        self.register_buffer("weights", weights, persistent=False)
+        self.configs = output_losses(config)
+        self._shares = [term.weight for term in flat]
+        self.register_buffer("weights", torch.zeros(len(flat), dtype=torch.float64), persistent=False)
         self.register_buffer("is_mean", torch.tensor([term.is_mean for term in flat]), persistent=False)
         self.register_buffer("group", torch.tensor(group), persistent=False)
+        self.set_epoch(1)
 
     @property
     def outputs(self) -> list[str]:
         """Outputs that have a loss."""
         return list(self.targets)
+
+    def set_epoch(self, epoch: int) -> bool:
+        """Give the outputs their weights of an epoch, counted from 1; whether they change with this very epoch."""
+        by_output = [loss.weight_at(epoch) for loss in self.configs.values()]
+        weights = [share * by_output[index] for share, index in zip(self._shares, self.group.tolist(), strict=True)]
+        self.weights.copy_(torch.tensor(weights, dtype=torch.float64))
+        return any(epoch in loss.weight_schedule for loss in self.configs.values())
+
+    def weights_in_words(self) -> str:
+        """The weights of the outputs as they are now."""
+        first = {index: position for position, index in reversed(list(enumerate(self.group.tolist())))}
+        values = [float(self.weights[first[index]]) / (self._shares[first[index]] or 1.0) for index in sorted(first)]
+        return ", ".join(f"{output} {value:g}" for output, value in zip(self.outputs, values, strict=True))
 
     def empty(self) -> LossSums:
         """The sums over nothing."""
@@ -128,6 +143,14 @@ class Losses(nn.Module):
                 numerators.append(numerator)
                 counts.append(count)
         return LossSums(torch.stack(numerators), torch.stack(counts))
+
+    def counts(self, batch: Batch) -> Tensor:
+        """Number of present elements per term, as in the sums over the batch, float64 [T]; from the labels alone."""
+        found = []
+        for output, terms in self.terms.items():
+            present = ~stacked_labels(batch, self.targets[output], output).isnan()
+            found += [present[:, term.columns].sum().to(torch.float64) for term in _as_terms(terms)]
+        return torch.stack(found)
 
     def per_output(self, sums: LossSums) -> Tensor:
         """Weighted loss of every output, in the order of `outputs`, from (global) sums, float64.
@@ -194,6 +217,8 @@ def _reduce(
         prediction, label = prediction / atoms, label / atoms
         std = None if std is None else std / atoms
     value = term(prediction, label, std)
+    if term.is_of_rows:
+        present = present.all(dim=1, keepdim=True)
     row_weights = weights if weights.shape[1] == 1 else weights[:, columns]
     value = torch.where(present, value * row_weights, 0.0)
     return value.sum(), present.sum().to(torch.float64)

@@ -72,7 +72,7 @@ def _reason(stepper: Stepper, batch: Batch) -> str:
     wrong = [output for output, part in zip(losses.outputs, parts.tolist(), strict=True) if not abs(part) < torch.inf]
     if wrong:
         return f"the loss of {_targets(losses, wrong)} is not finite"
-    stepper.optimizer.zero_grad(set_to_none=True)
+    stepper.forget_gradient()
     torch.autograd.backward(losses.total(sums))
     norm = nn.utils.get_total_norm([weight.grad for weight in stepper.parameters if weight.grad is not None])
     return "" if bool(torch.isfinite(norm)) else "the gradient of its loss is not finite"

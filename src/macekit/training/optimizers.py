@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -11,7 +12,7 @@ from torch.optim import lr_scheduler
 
 from macekit.config import OptimizerConfig, SchedulerConfig
 from macekit.errors import ConfigError, did_you_mean
-from macekit.model.groups import decayed_parameters
+from macekit.model.groups import decayed_parameters, intent_of
 
 _UNSUITABLE: Final = {
     "LBFGS": "it needs a closure that evaluates the loss several times per step",
@@ -40,29 +41,39 @@ SCHEDULERS: Final[dict[str, Any]] = {
 """Schedulers of torch that plain numbers describe."""
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters as two groups: with and without weight decay.
+def parameter_groups(
+    model: nn.Module, weight_decay: float, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """The trainable parameters in groups: with and without weight decay, apart where a group by intent differs.
 
     Args:
         model: A model; parameters that do not require a gradient are left out.
         weight_decay: Decay of the first group; the second has none.
+        overrides: Arguments of groups by intent (`intent_of`); weight decay given there is for all of the group.
 
     Raises:
-        ConfigError: If nothing is trainable.
+        ConfigError: If nothing is trainable, or there is nothing trainable in a group.
     """
+    overrides = overrides or {}
     decayed = decayed_parameters(model)
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise ConfigError("nothing to train: every parameter of the model is frozen; leave some trainable")
     unknown = decayed - {name for name, _ in model.named_parameters()}
     assert not unknown, f"decayed_parameters names what the model does not have: {sorted(unknown)}"
-    with_decay = [parameter for name, parameter in trainable.items() if name in decayed]
-    without = [parameter for name, parameter in trainable.items() if name not in decayed]
-    assert len(with_decay) + len(without) == len(trainable)
-    return [
-        {"params": with_decay, "weight_decay": weight_decay},
-        {"params": without, "weight_decay": 0.0},
-    ]
+    common: list[dict[str, Any]] = [{"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}]
+    special = {
+        name: [{**group, "params": [], **arguments} for group in common] for name, arguments in overrides.items()
+    }
+    for name, parameter in trainable.items():
+        special.get(intent_of(name), common)[0 if name in decayed else 1]["params"].append(parameter)
+    for name, pair in special.items():
+        if not any(group["params"] for group in pair):
+            present = ", ".join(dict.fromkeys(intent_of(parameter) for parameter in trainable))
+            raise ConfigError(f"training.optimizer.groups.{name}: nothing to train is in it; there are {present}")
+    groups = [*common, *(group for pair in special.values() for group in pair if group["params"])]
+    assert sum(len(group["params"]) for group in groups) == len(trainable)
+    return groups
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -82,11 +93,13 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         raise _unknown("optimiser", config.name, OPTIMIZERS, where)
     kind = OPTIMIZERS[config.name]
     parameters = inspect.signature(kind.__init__).parameters
-    _check_keywords(config.config, list(parameters)[2:], config.name, where)
+    _check_keywords(config.config, list(parameters)[2:], config.name, f"{where}.config")
     arguments = dict(config.config)
     default = parameters["weight_decay"].default if "weight_decay" in parameters else 0.0
     weight_decay = float(arguments.pop("weight_decay", default))
-    groups = parameter_groups(model, weight_decay)
+    for name, changes in config.groups.items():
+        _check_keywords(changes, list(parameters)[2:], config.name, f"{where}.groups.{name}")
+    groups = parameter_groups(model, weight_decay, {str(name): changes for name, changes in config.groups.items()})
     if "weight_decay" not in parameters:
         for group in groups:
             del group["weight_decay"]
@@ -128,7 +141,7 @@ def build_scheduler(
         raise ConfigError(f"{where}.interval: ReduceLROnPlateau watches a metric of an epoch; use interval: epoch")
     kind = SCHEDULERS[config.name]
     known = list(inspect.signature(kind.__init__).parameters)[2:]
-    _check_keywords(config.config, known, config.name, where)
+    _check_keywords(config.config, known, config.name, f"{where}.config")
     lengths = {"num_epochs": num_epochs, "num_steps": num_steps}
     arguments = {
         key: lengths.get(value, value) if isinstance(value, str) else value for key, value in config.config.items()
@@ -139,11 +152,17 @@ def build_scheduler(
         raise ConfigError(f"{where}.config: {config.name} refuses {dict(config.config)}: {error}") from None
 
 
+def forget_plateau(scheduler: Any) -> None:
+    """Let ReduceLROnPlateau seek the best anew, because its metric means something else from now on."""
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        scheduler.best, scheduler.num_bad_epochs = scheduler.mode_worse, 0
+
+
 def _check_keywords(given: dict[str, Any], known: list[str], name: str, where: str) -> None:
     for keyword in given:
         if keyword not in known:
             raise ConfigError(
-                f"{where}.config.{keyword}: unknown argument of {name} (it has: {', '.join(known)})",
+                f"{where}.{keyword}: unknown argument of {name} (it has: {', '.join(known)})",
                 did_you_mean(keyword, known),
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 import macekit
 from macekit.config import DatasetFacts, TrainingRun
+from macekit.config.data import SourceConfig
 from macekit.data import (
     Split,
     Structure,
@@ -20,36 +22,61 @@ from macekit.data import (
     check_elements,
     draw_split,
     duplicates,
+    elements_of,
     read_structures,
     separate_isolated_atoms,
 )
+from macekit.data.composition import symbol
+from macekit.data.stores import Store, StoredStructures
 from macekit.errors import DataError, ResumeError
-from macekit.geometry.statistics import measure_facts
+from macekit.geometry.stored_statistics import facts_of
 from macekit.model.build import build_model, scale_and_shift
 from macekit.model.mace import Mace
 from macekit.training.checkpoints import has_checkpoint
 from macekit.training.distributed import World
 from macekit.training.losses import output_losses, output_targets
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.stored_data import opened_store, sampled, stored_parts
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "mixed": torch.float32}
+
+_ALWAYS = "geometry, E0, sums and losses in float64"
+PRECISIONS = {
+    "float32": f"network, weights and optimiser in float32; {_ALWAYS}",
+    "float64": f"network, weights and optimiser in float64; {_ALWAYS}",
+    "mixed": f"network in float32; weights, optimiser and averages in float64; {_ALWAYS}",
+}
+"""What is in which precision, by `run.dtype`."""
 
 
 @dataclass(frozen=True)
 class RunData:
     """The structures of a run."""
 
-    train: list[Structure]
+    train: Sequence[Structure]
     """What is learned."""
-    valid: list[Structure]
+    valid: Sequence[Structure]
     """What decides when it is learned; may be empty."""
-    tests: dict[str, list[Structure]] = field(default_factory=dict)
+    tests: dict[str, Sequence[Structure]] = field(default_factory=dict)
     """What was never seen, by name."""
+
+    def elements(self) -> list[int]:
+        """Atomic numbers of the training structures, ascending."""
+        if isinstance(self.train, StoredStructures):
+            return list(self.train.store.statistics.elements)
+        return elements_of(self.train)
+
+    def sample(self) -> Sequence[Structure]:
+        """The training structures; of a store, some that are spread over it."""
+        return sampled(self.train) if isinstance(self.train, StoredStructures) else self.train
 
     def fingerprint(self) -> str:
         """Hash of training and validation structures with their labels."""
         digest = hashlib.sha256()
         for structures in (self.train, self.valid):
+            if isinstance(structures, StoredStructures):
+                digest.update(structures.store.hash.encode() + structures.members.tobytes() + b"|")
+                continue
             for structure in structures:
                 digest.update(structure.atomic_numbers.tobytes() + structure.positions.tobytes())
                 digest.update(structure.cell.tobytes() + structure.pbc.tobytes() + structure.head.encode())
@@ -69,7 +96,7 @@ def print_header(run: TrainingRun, world: World, log: RunLog) -> None:
     processes = f", {world.size} processes" if world.size > 1 else ""
     log.line(
         f"device {world.device} ({name}), {torch.get_num_threads()} threads{processes}, "
-        f"network in {run.run.dtype}, geometry and sums in float64, seed {run.run.seed}"
+        f"{PRECISIONS[run.run.dtype]}, seed {run.run.seed}"
     )
 
 
@@ -86,18 +113,16 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
         if output not in needed
         for target in targets
     }
-    found = read_structures(run.data.train, run.data, labels="all", optional=optional)
-    _print_census(found, "training data", log)
-    train, valid = _train_and_valid(run, found.structures, directory, world, log)
-    tests = {}
-    for name, files in run.data.test.items():
-        read = read_structures(files, run.data, labels="any")
-        _print_census(read, f"test data '{name}'", log)
-        tests[name] = read.structures
-    sets = {"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}
-    check_elements(train, {name: structures for name, structures in sets.items() if name != "training"})
-    for warning in duplicates(sets):
-        log.line(f"warning: {warning}")
+    store = opened_store(run.data.train, run.data, "data.train")
+    if store is None:
+        found = read_structures(run.data.train, run.data, labels="all", optional=optional)
+        _print_census(found, "training data", log)
+        train, valid = _train_and_valid(run, found.structures, directory, world, log)
+    else:
+        _print_census(store, f"store {store.directory.name}", log)
+        train, valid = _stored_train_and_valid(run, store, log)
+    tests = {name: _others(files, run, f"test data '{name}'", log) for name, files in run.data.test.items()}
+    _compare({"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}, log)
     counts = [f"{len(train)} training", f"{len(valid)} validation"]
     counts += [f"{len(structures)} test ('{name}')" for name, structures in tests.items()]
     log.line(f"structures: {', '.join(counts)}")
@@ -109,16 +134,54 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
     return RunData(train, valid, tests)
 
 
+def _others(files: list[str | SourceConfig], run: TrainingRun, title: str, log: RunLog) -> Sequence[Structure]:
+    """Validation or test structures, from files or a store."""
+    if (store := opened_store(files, run.data, title)) is not None:
+        _print_census(store, title, log)
+        return StoredStructures(store)
+    read = read_structures(files, run.data, labels="any")
+    _print_census(read, title, log)
+    return read.structures
+
+
+def _compare(sets: dict[str, Sequence[Structure]], log: RunLog) -> None:
+    """Refuse elements that only validation or test structures have, and warn of copies."""
+    for name, structures in sets.items():
+        if isinstance(structures, StoredStructures):
+            elements = set(structures.store.statistics.elements)
+        else:
+            elements = set(elements_of(structures))
+        if name == "training":
+            known = elements
+        elif elements - known and isinstance(structures, StoredStructures):
+            symbols = ", ".join(symbol(z) for z in sorted(elements - known))
+            raise DataError(f"{name}: has {symbols}, which no training structure has", "add structures with it")
+    in_memory = {name: found for name, found in sets.items() if not isinstance(found, StoredStructures)}
+    if "training" in in_memory:
+        check_elements(sets["training"], {n: found for n, found in in_memory.items() if n != "training"})
+    for warning in duplicates(in_memory):
+        log.line(f"warning: {warning}")
+
+
+def _stored_train_and_valid(
+    run: TrainingRun, store: Store, log: RunLog
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
+    """Training and validation structures where the training structures are in a store."""
+    if not isinstance(run.data.validation, float):
+        valid = _others(run.data.validation, run, "validation data", log) if run.data.validation else []
+        return StoredStructures(store), valid
+    log.line("note: reference energies, scales and shifts are those of the whole store, its validation part included")
+    return stored_parts(store, run.data.validation, run.run.seed)
+
+
 def _train_and_valid(
     run: TrainingRun, structures: list[Structure], directory: RunDirectory, world: World, log: RunLog
-) -> tuple[list[Structure], list[Structure]]:
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """Training and validation structures; process 0 draws the split. Isolated atoms are for training."""
     if not isinstance(run.data.validation, float):
         if not run.data.validation:
             return structures, []
-        others = read_structures(run.data.validation, run.data, labels="any")
-        _print_census(others, "validation data", log)
-        return structures, others.structures
+        return structures, _others(run.data.validation, run, "validation data", log)
     isolated, rest = separate_isolated_atoms(structures)
     if world.is_main and not directory.split.exists():
         draw_split(rest, run.data.validation, run.run.seed).save(directory.split)
@@ -132,7 +195,7 @@ def _train_and_valid(
     return [*isolated, *train], valid
 
 
-def _print_census(read: StructuresRead, title: str, log: RunLog) -> None:
+def _print_census(read: StructuresRead | Store, title: str, log: RunLog) -> None:
     log.show(read.census.table(title))
     for warning in read.warnings:
         log.line(f"warning: {warning}")
@@ -140,7 +203,7 @@ def _print_census(read: StructuresRead, title: str, log: RunLog) -> None:
 
 def measured_facts(run: TrainingRun, data: RunData, world: World, log: RunLog) -> DatasetFacts:
     """Facts about the training structures, the same on all processes, with what was chosen and why."""
-    facts, references, notes = measure_facts(data.train, run)
+    facts, references, notes = facts_of(data.train, run)
     for reference in references.values():
         log.show(reference.table())
     for note in notes:
@@ -176,13 +239,14 @@ def chosen_fingerprint(run: TrainingRun, world: World) -> dict[str, Any]:
         plain["training"]["scheduler"]["length in epochs"] = run.training.max_epochs
     return {
         "model": plain["model"],
+        "finetune": plain["finetune"],
         "training": plain["training"],
         "run": {"seed": run.run.seed, "dtype": run.run.dtype},
         "processes": {"number": world.size},
     }
 
 
-def run_fingerprint(run: TrainingRun, data: RunData, world: World) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be resumed."""
+def run_fingerprint(chosen: dict[str, Any], data: RunData) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed, from what the run file says of it."""
     counts = {"training structures": len(data.train), "validation structures": len(data.valid)}
-    return {**chosen_fingerprint(run, world), "data": {**counts, "hash": data.fingerprint()}}
+    return {**chosen, "data": {**counts, "hash": data.fingerprint()}}

@@ -1,8 +1,9 @@
-"""How far an epoch has come: its sums so far, as each process has them."""
+"""How far a training has come: the sums of an epoch so far, as each process has them, and the result at the end."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -10,6 +11,24 @@ from torch import Tensor
 
 from macekit.training.distributed import World
 from macekit.training.losses import LossSums
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run of training came to."""
+
+    num_epochs: int
+    """Epochs done in all, those before a resumed checkpoint included."""
+    best_epoch: int
+    """Epoch of the best monitored metric, from 1."""
+    best_value: float
+    """The best monitored metric."""
+    monitor: str
+    """Which metric was monitored."""
+    stopped_early: bool
+    """Whether early stopping ended training."""
+    history: list[dict[str, Any]]
+    """One row of metrics per epoch."""
 
 
 class EpochProgress:

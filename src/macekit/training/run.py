@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 
-import macekit
 from macekit.config import DatasetFacts, TrainingRun
 from macekit.config.loading import dump_run
+from macekit.data.stores import StoredStructures
 from macekit.geometry.batch import GraphDataset
+from macekit.geometry.streams import graphs_of
 from macekit.interop.native import save_native
 from macekit.model.mace import Mace
 from macekit.training.calibration import calibrated
@@ -22,20 +21,17 @@ from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
 from macekit.training.keeper import check_fingerprint
 from macekit.training.lock import run_lock
-from macekit.training.loop import Fit, FitResult
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
-from macekit.training.preparation import (
-    RunData,
-    built_model,
-    chosen_fingerprint,
-    measured_facts,
-    print_header,
-    read_data,
-    run_fingerprint,
-)
+from macekit.training.preparation import RunData, chosen_fingerprint, print_header, read_data, run_fingerprint
+from macekit.training.progress import FitResult
+from macekit.training.provenance import model_provenance, run_provenance
 from macekit.training.reports import errors_table, write_errors
 from macekit.training.run_directory import RunDirectory, RunLog
+from macekit.training.trackers import open_trackers
+from macekit.training.transfer.replay import with_replay
+from macekit.training.transfer.stages import fit_in_stages
+from macekit.training.transfer.start import initial_model, new_element_rows, opened
 
 
 @dataclass(frozen=True)
@@ -75,26 +71,34 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
     with open_world(run.run.device) as world, ExitStack() as held:
         directory = RunDirectory(Path(run.run.directory))
         log, resume = _opened(run, directory, world, held, console, resume=resume)
-        data = read_data(run, directory, world, log)
-        facts = measured_facts(run, data, world, log)
-        model = built_model(run, facts, world, log)
+        trackers = held.enter_context(open_trackers(run, directory, resumed=resume, is_main=world.is_main))
+        chosen = chosen_fingerprint(run, world)
+        run, source = opened(run, log)
+        data = with_replay(run, source, read_data(run, directory, world, log), log)
+        model = initial_model(run, source, data, world, log)
+        facts = model.facts
+        fingerprint = run_fingerprint(chosen, data)
         if world.is_main:
             directory.resolved.write_text(dump_run(run), encoding="utf-8")
-        train_set = GraphDataset(data.train, facts)
-        valid_set = GraphDataset(data.valid, facts) if data.valid else None
-        fit = Fit(
+            directory.write_provenance(run_provenance(run, data, world))
+        train_set = graphs_of(data.train, facts)
+        valid_set = graphs_of(data.valid, facts) if data.valid else None
+        fit = fit_in_stages(
+            run,
             model,
-            run.training,
             train_set,
             valid_set,
+            new_rows=new_element_rows(model, source),
             world=world,
-            seed=run.run.seed,
             directory=directory,
             log=log,
-            log_every=run.run.log_every,
-            checkpoint_steps=run.run.checkpoint_steps,
-            fingerprint=run_fingerprint(run, data, world),
-        ).run(resume=resume)
+            fingerprint=fingerprint,
+            resume=resume,
+            trackers=trackers,
+        )
+        if isinstance(data.train, StoredStructures):
+            train_set = graphs_of(data.sample(), facts)
+            log.line(f"errors of the training data are those of {len(train_set)} structures, spread over the store")
         if run.model.graph_scalars_loss is not None:
             model, change = calibrated(model, train_set)
             facts = model.facts
@@ -104,7 +108,7 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
                 )
         evaluations = _evaluate(model, train_set, valid_set, data, world)
         if world.is_main:
-            _write_results(model, fit, evaluations, directory, log)
+            _write_results(model, fit, evaluations, directory, log, str(fingerprint["data"]["hash"]))
         world.barrier()
     return TrainingResult(directory.path, model, facts, fit, evaluations)
 
@@ -121,8 +125,8 @@ def _opened(
     print_header(run, world, log)
     if note:
         log.line(f"note: {note}")
-    if resume:
-        check_fingerprint(directory, chosen_fingerprint(run, world))
+    if resume and (place := directory.latest()) is not None:
+        check_fingerprint(place, chosen_fingerprint(run, world))
     return log, resume
 
 
@@ -136,15 +140,20 @@ def _evaluate(
     found = {name: evaluate_dataset(model, dataset, world=world) for name, dataset in sets.items()}
     for name, structures in data.tests.items():
         key = name if name not in found else f"{name} (test)"
-        found[key] = evaluate_dataset(model, structures, world=world)
+        found[key] = evaluate_dataset(model, graphs_of(structures, model.facts), world=world)
     return found
 
 
 def _write_results(
-    model: Mace, fit: FitResult, evaluations: Mapping[str, Evaluation], directory: RunDirectory, log: RunLog
+    model: Mace,
+    fit: FitResult,
+    evaluations: Mapping[str, Evaluation],
+    directory: RunDirectory,
+    log: RunLog,
+    data_hash: str,
 ) -> None:
     """The model, tables and plots."""
-    save_native(model, directory.model, provenance=_provenance(fit, evaluations))
+    save_native(model, directory.model, provenance=model_provenance(fit, evaluations, data_hash))
     write_errors(evaluations, directory.errors)
     log.show(errors_table(evaluations, f"errors of the best weights (epoch {fit.best_epoch})"))
     parity_plot(evaluations, directory.path / "parity.png")
@@ -152,22 +161,3 @@ def _write_results(
     trained = [metric for metric in metrics if f"train/{metric.target}/rmse" in fit.history[-1]]
     loss_curve(fit.history, trained, directory.path / "loss.png")
     log.show(directory.tree())
-
-
-def _provenance(fit: FitResult, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Where a model comes from, as plain values."""
-    return {
-        "macekit": macekit.__version__,
-        "torch": torch.__version__,
-        "epochs": fit.num_epochs,
-        "best_epoch": fit.best_epoch,
-        fit.monitor: fit.best_value,
-        "errors": {
-            name: {
-                target: {"rmse": error.rmse, "mae": error.mae}
-                for target, error in evaluation.errors.items()
-                if error.count
-            }
-            for name, evaluation in evaluations.items()
-        },
-    }

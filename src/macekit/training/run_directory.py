@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -38,6 +39,16 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def table(self) -> Path:
+        """The same as a table."""
+        return self.path / "metrics.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, machine, command and hash of the data."""
+        return self.path / "run.json"
+
+    @property
     def log(self) -> Path:
         """What was printed."""
         return self.path / "train.log"
@@ -62,6 +73,19 @@ class RunDirectory:
         """The finished model."""
         return self.path / "model"
 
+    def stage(self, number: int) -> Path:
+        """Directory of a stage before the last, counted from 1."""
+        return self.path / f"stage_{number}"
+
+    def stages(self) -> list[RunDirectory]:
+        """Directories of the stages before the last that there are, in their order."""
+        found = [path for path in self.path.glob("stage_*") if path.is_dir()]
+        return [RunDirectory(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+    def latest(self) -> RunDirectory | None:
+        """Where the last checkpoint is: here, or in the directory of a stage; None: there is none."""
+        return next((place for place in (self, *reversed(self.stages())) if has_checkpoint(place.last)), None)
+
     @property
     def errors(self) -> Path:
         """Table of errors."""
@@ -77,7 +101,9 @@ class RunDirectory:
             UsageError: If it holds a run and neither `overwrite` nor `resume` is set, if there is nothing to
                 resume, or if it cannot be written.
         """
+        stages = self.stages()
         occupied = [path for path in (self.resolved, self.metrics, self.last, self.model) if path.exists()]
+        occupied += [stage.path for stage in stages if stage.last.exists()]
         if resume and not occupied:
             raise UsageError(f"{self.path}: nothing to resume, there is no {self.last.relative_to(self.path)}")
         if occupied and not (overwrite or resume):
@@ -85,11 +111,13 @@ class RunDirectory:
                 f"run.directory: {self.path} already holds a run ({occupied[0].name}); nothing was changed",
                 "give another run.directory, run.overwrite=true to replace it, or --resume to go on with it",
             )
-        goes_on = resume and has_checkpoint(self.last)
+        goes_on = resume and self.latest() is not None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if occupied and not goes_on:
                 self._clear()
+                for stage in stages:
+                    stage._clear()
             self.log.open("a", encoding="utf-8").close()
         except OSError as error:
             raise UsageError(f"run.directory: {self.path} cannot be written: {error.strerror}") from None
@@ -100,6 +128,8 @@ class RunDirectory:
         for path in (
             self.resolved,
             self.metrics,
+            self.table,
+            self.provenance,
             self.log,
             self.split,
             self.errors,
@@ -110,12 +140,27 @@ class RunDirectory:
             remove_checkpoint(checkpoint)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add one line to `metrics.jsonl`; numbers that do not exist become null."""
+        """Add one line to `metrics.jsonl` and to `metrics.csv`; numbers that do not exist become null, or empty."""
         plain = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
         }
+        is_first = not self.table.exists()
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
+        with self.table.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            if is_first:
+                writer.writerow(plain)
+            writer.writerow(plain.values())
+
+    def write_provenance(self, values: Mapping[str, Any]) -> None:
+        """Write `run.json`; what an earlier start of the same run wrote is kept inside."""
+        earlier: list[Any] = []
+        if self.provenance.exists():
+            before = json.loads(self.provenance.read_text(encoding="utf-8"))
+            earlier = [*before.pop("earlier", []), before]
+        text = json.dumps({**values, "earlier": earlier}, indent=1)
+        self.provenance.write_text(text + "\n", encoding="utf-8")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All epochs so far; without a line at the end that was not written out."""
@@ -132,9 +177,16 @@ class RunDirectory:
     def rewind_metrics(self, num_epochs: int) -> list[dict[str, Any]]:
         """Drop the rows of epochs after `num_epochs`, which will be done again; the rows that are left."""
         rows = [row for row in self.read_metrics() if row["epoch"] <= num_epochs]
-        partial = self.metrics.with_name(self.metrics.name + ".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        partial.replace(self.metrics)
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerows([rows[0], *(row.values() for row in rows)] if rows else [])
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        for path, text in ((self.metrics, lines), (self.table, table.getvalue())):
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text(text, encoding="utf-8", newline="")
+            partial.replace(path)
+        if not rows:
+            self.table.unlink()
         return rows
 
     def tree(self) -> Tree:

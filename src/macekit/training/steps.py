@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from macekit.geometry.batch import Batch
+from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
+from macekit.training.averages import Averages, copy_weights
 from macekit.training.distributed import World
 from macekit.training.losses import Losses, LossSums
+from macekit.training.trainable import mask_gradients
 
 
 class StepResult(NamedTuple):
@@ -24,8 +27,8 @@ class StepResult(NamedTuple):
 
     sums: LossSums
     """Sums of the loss over this process's share of the batch, without gradient."""
-    predictions: dict[str, Tensor]
-    """Predictions by documented key, without gradient."""
+    predictions: list[dict[str, Tensor]]
+    """Predictions of every part by documented key, without gradient."""
     loss: float
     """Loss of the whole batch, over all processes."""
     gradient_norm: float
@@ -67,10 +70,11 @@ class Stepper:
     Args:
         model: The model to train, on its device.
         losses: Its losses.
-        optimizer: Over the model's trainable parameters.
+        optimizer: Over the trainable parameters of the model, or of its master.
         world: The processes that share every batch.
         ema: Decay of the moving average of the weights; None: no average.
         gradient_clip: Largest norm of the gradient; None: not clipped.
+        master: The model in higher precision, whose weights the optimiser changes; None: the model itself.
     """
 
     def __init__(
@@ -82,13 +86,13 @@ class Stepper:
         *,
         ema: float | None,
         gradient_clip: float | None,
+        master: Mace | None = None,
     ) -> None:
         self.model, self.optimizer, self.world, self.gradient_clip = model, optimizer, world, gradient_clip
         self.losses = losses.to(world.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.average: AveragedModel | None = None
-        if ema is not None:
-            self.average = AveragedModel(model, multi_avg_fn=_warming_average(ema))
+        self.master = model if master is None else master
+        self.averages = Averages(self.master, model, ema=ema)
         self.loss_of: nn.Module = TrainedLoss(model, self.losses)
 
     def distribute(self, batch: Batch) -> None:
@@ -98,7 +102,7 @@ class Stepper:
         sums, _ = self.loss_of(batch)
         torch.autograd.backward(self.losses.total(sums))
         unused = sum(parameter.grad is None for parameter in self.parameters)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradient()
         anywhere = bool(self.world.sum(torch.tensor([float(unused)])).item())
         known = inspect.signature(DistributedDataParallel).parameters
         constant_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
@@ -106,65 +110,85 @@ class Stepper:
         self.loss_of = DistributedDataParallel(self.loss_of, **options)
         sums, _ = self.loss_of(batch)  # after the first pass gradients are grouped anew: from here on all are alike
         torch.autograd.backward(self.losses.total(sums))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradient()
 
     @property
     def deployed(self) -> Mace:
-        """The model that validation and saving use: the moving average where there is one."""
-        if self.average is None:
-            return self.model
-        return cast(Mace, self.average.module)
+        """The model that validation and saving use: an average of the weights where there is one."""
+        return self.averages.deployed
 
-    def gradient(self, batch: Batch, notices: Sequence[float] = ()) -> StepResult:
+    def gradient(self, batches: Batch | Sequence[Batch], notices: Sequence[float] = ()) -> StepResult:
         """Leave the gradient of the loss of the whole batch, over all processes, in the parameters.
 
         Args:
-            batch: This process's share.
+            batches: This process's share, in one or several parts; the parts are gone through one by one, and the
+                gradient does not depend on them.
             notices: Numbers to be added up over all processes on the way, such as 1 for a request to stop.
         """
-        sums, predictions = self.loss_of(batch)
-        counts = self.world.sum(sums.counts)
-        loss = self.losses.total(LossSums(sums.numerators, counts))
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss * self.world.size)  # DistributedDataParallel averages over processes
+        parts = [batches] if isinstance(batches, Batch) else list(batches)
+        self.forget_gradient()
+        counts = self.world.sum(self._counts(parts)) if len(parts) > 1 or self.world.size > 1 else None
+        inputs = self.parameters if self.world.size == 1 else None
+        sums, losses, predictions = self.losses.empty(), [], []
+        for number, batch in enumerate(parts, 1):
+            with self._exchange(number == len(parts)):
+                found, predicted = self.loss_of(batch)
+                loss = self.losses.total(LossSums(found.numerators, found.counts if counts is None else counts))
+                with sweep(geometry=False, weights=True):  # positions have their gradient already
+                    torch.autograd.backward(loss * self.world.size, inputs=inputs)  # DistributedDataParallel averages
+            sums = sums.plus(LossSums(found.numerators.detach(), found.counts))
+            losses.append(loss.detach())
+            predictions.append(predicted)
+        mask_gradients(self.parameters)
         if self.gradient_clip is None:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
         else:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
-        everywhere = self.world.sum(torch.cat([loss.detach()[None], loss.new_tensor(notices)]))
+        own = torch.stack(losses).sum()
+        everywhere = self.world.sum(torch.cat([own[None], own.new_tensor(notices)]))
         norm_value, loss_value, *noticed = torch.cat([norm.to(torch.float64)[None], everywhere]).tolist()
-        detached = LossSums(sums.numerators.detach(), sums.counts)
-        return StepResult(detached, predictions, loss_value, norm_value, tuple(noticed))
+        return StepResult(sums, predictions, loss_value, norm_value, tuple(noticed))
+
+    def _counts(self, parts: Sequence[Batch]) -> Tensor:
+        """Numbers of present labels per term over the parts; they need no predictions."""
+        return torch.stack([self.losses.counts(batch) for batch in parts]).sum(0)
+
+    def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients are shared with the other processes in the last part only."""
+        if is_last or not isinstance(self.loss_of, DistributedDataParallel):
+            return nullcontext()
+        return self.loss_of.no_sync()
+
+    def forget_gradient(self) -> None:
+        """Take the gradient away."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def update(self) -> None:
-        """Apply the gradient to the weights and their moving average."""
+        """Apply the gradient to the weights and their averages."""
+        if self.master is not self.model:
+            for mine, master in zip(self.model.parameters(), self.master.parameters(), strict=True):
+                master.grad = None if mine.grad is None else mine.grad.to(master.dtype)
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.master is not self.model:
+            copy_weights(self.master, self.model)
+        self.averages.after_step()
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        average = None if self.average is None else self.average.state_dict()
-        return {"model": self.model.state_dict(), "ema": average, "optimizer": self.optimizer.state_dict()}
+        return {
+            "model": self.master.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            **self.averages.state(),
+            "radial_knots": self.model.backbone.num_knots,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
-        self.model.load_state_dict(state["model"])
+        self.master.load_state_dict(state["model"])
+        if self.master is not self.model:
+            copy_weights(self.master, self.model)
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["ema"])
-
-
-def _warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average whose decay grows as (1 + n) / (10 + n) to its final value.
-
-    So a short run is not held back by its first weights.
-    """
-
-    def average(averaged: Any, current: Any, count: Any) -> None:
-        number = int(count)
-        update: Any = get_ema_multi_avg_fn(min(decay, (1 + number) / (10 + number)))
-        update(averaged, current, count)
-
-    return average
+        self.averages.restore(state)
+        self.model.backbone.num_knots = self.deployed.backbone.num_knots = state.get("radial_knots", 0)

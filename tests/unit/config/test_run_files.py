@@ -156,7 +156,7 @@ def test_bad_index() -> None:
         ("model: {a: 1\n", ["run.yaml: line 2, column 1:"]),
         ("data:\n\ttrain: a\n", ["line 2, column 1", "replace the tabs"]),
         ("data:\n  train: a\n  train: b\n", ["line 3, column 3: key 'train' is given twice"]),
-        ("", ["the file is empty; expected sections model, data, training, run"]),
+        ("", ["the file is empty; expected sections preset, model, data, training, finetune, run"]),
         ("- a\n", ["expected a mapping of sections, got list"]),
         ("data: {train: a: b}\n", ["line 1"]),
         ("data: !!python/object:os.system {}\n", ["line 1, column 7", "could not determine a constructor"]),

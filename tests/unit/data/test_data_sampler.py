@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from macekit.data import EpochSampler
+from macekit.data.sampler import BLOCK
 from macekit.errors import ResumeError, UsageError
 
 sizes = st.lists(st.integers(0, 500), min_size=1, max_size=40)
@@ -79,6 +80,31 @@ def test_order_depends_on_seed_and_epoch_only():
     assert one.order(0) == EpochSampler(edges, batch_size=10, seed=1).order(0)
     ordered = EpochSampler(edges, batch_size=10, shuffle=False)
     assert [list(ordered), list(ordered)] == [[list(range(i, i + 10)) for i in range(0, 50, 10)]] * 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(1, 1000), window=st.integers(1, 600), batch=st.integers(1, 90), seed=st.integers(0, 9))
+def test_a_window_bounds_what_is_mixed(size, window, batch, seed):
+    sampler = EpochSampler([1] * size, batch_size=batch, window=window, seed=seed)
+    order = sampler.order(0)
+    assert sorted(order) == list(range(size))
+    assert [index for batch in sampler for index in batch] == order
+    if window < size:
+        together = max(window // BLOCK, 1) * BLOCK
+        seen = 0
+        while seen < size:
+            blocks = {index // BLOCK for index in order[seen : seen + together]}
+            assert len(blocks) <= 2 * together // BLOCK + 2  # the last block of the data may be a small one
+            seen += together
+    if size > 600 and window > 130:
+        assert order != sampler.order(1)
+        assert order != sorted(order)
+
+
+def test_number_of_batches_by_edges():
+    sampler = EpochSampler([3, 9, 1, 1, 8, 2], batch_edges=10, shuffle=False)
+    assert sampler.global_batches() == [[0], [1, 2], [3, 4], [5]]
+    assert sampler.num_batches(0) == len(sampler) == 4
 
 
 def test_epochs_advance_and_can_be_set():

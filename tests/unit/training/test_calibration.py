@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ase.build
 import numpy as np
 import torch
@@ -50,6 +52,18 @@ def test_mean_error_per_atom_vanishes_and_nothing_else_changes() -> None:
     assert moved.facts.shift["gap"] == 0.25
     assert model.facts.shift["energy"] == 0.5
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), moved.parameters(), strict=True))
+
+
+def test_structures_count_with_their_weights() -> None:
+    structures = waters()
+    model = build_model("mace_model", CONFIG, FACTS, dtype=torch.float64)
+    alone = calibrated(model, GraphDataset(structures[:1], FACTS))[1]
+    other = calibrated(model, GraphDataset(structures[5:6], FACTS))[1]
+    weighted = [replace(structures[0], weight=3.0), replace(structures[5], property_weights={"energy": 0.5})]
+    _, change = calibrated(model, GraphDataset(weighted, FACTS))
+    assert np.isclose(change, (3.0 * alone + 0.5 * other) / 3.5)
+    ignored = [structures[0], replace(structures[5], weight=0.0)]
+    assert np.isclose(calibrated(model, GraphDataset(ignored, FACTS))[1], alone)
 
 
 def test_given_scaling_mean_stays() -> None:

@@ -6,7 +6,7 @@ import torch
 from macekit.config import DatasetFacts, ModelConfig, OptimizerConfig, SchedulerConfig
 from macekit.errors import ConfigError
 from macekit.model.build import build_model
-from macekit.model.groups import decayed_parameters
+from macekit.model.groups import decayed_parameters, intent_of
 from macekit.training.optimizers import (
     OPTIMIZERS,
     SCHEDULERS,
@@ -69,6 +69,33 @@ def test_groups_are_a_partition_of_what_is_trainable(model):
     assert {id(p) for p in without["params"]} == {id(p) for name, p in names.items() if name not in decayed}
 
 
+def test_every_parameter_of_every_variant_is_in_one_group():
+    expected = {"embeddings", "interactions", "products", "readouts"}
+    for name in ("mace_model", "mean_var_mace_model", "ssf_mace_model", "adapter_mace_model"):
+        config = ModelConfig(name=name, hidden_irreps="4x0e + 4x1o", max_ell=1, correlation=2, radial_mlp=[8])
+        groups = {
+            intent_of(key) for key, _ in build_model(name, config, DatasetFacts(elements=[1, 8])).named_parameters()
+        }
+        assert groups == (expected | {"tuners"} if name.startswith(("ssf", "adapter")) else expected)
+    with pytest.raises(AssertionError, match="the parameter nonsense is in no group"):
+        intent_of("nonsense")
+
+
+def test_groups_by_intent_have_arguments_of_their_own(model):
+    groups = {"readouts": {"lr": 0.002, "weight_decay": 0.3}, "products": {"lr": 0.005}}
+    optimizer = build_optimizer(OptimizerConfig(config={"lr": 0.01, "weight_decay": 0.1}, groups=groups), model)
+    found = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert id(parameter) not in found
+            found[id(parameter)] = (group["lr"], group["weight_decay"])
+    decayed = decayed_parameters(model)
+    for name, parameter in model.named_parameters():
+        decay = 0.1 if name in decayed else 0.0
+        expected = {"readouts": (0.002, 0.3), "products": (0.005, decay)}.get(intent_of(name), (0.01, decay))
+        assert found[id(parameter)] == expected, name
+
+
 def test_fused_or_multi_tensor_forms_are_used(model):
     assert build_optimizer(OptimizerConfig(), model).defaults["fused"]
     assert build_optimizer(OptimizerConfig(name="NAdam", config={}), model).defaults["foreach"]
@@ -83,6 +110,8 @@ def test_fused_or_multi_tensor_forms_are_used(model):
         ({"name": "AdmW"}, "unknown optimiser 'AdmW'.*\nhint: did you mean 'AdamW'"),
         ({"name": "LBFGS"}, "LBFGS cannot train here: it needs a closure"),
         ({"config": {"learning_rate": 1}}, "config.learning_rate: unknown argument of Adam"),
+        ({"groups": {"readouts": {"rate": 1}}}, "groups.readouts.rate: unknown argument of Adam"),
+        ({"groups": {"tuners": {"lr": 1}}}, "groups.tuners: nothing to train is in it; there are embeddings, interac"),
         ({"config": {"lr": -1.0}}, "Adam refuses .*Invalid learning rate"),
     ],
 )

@@ -80,6 +80,29 @@ def test_metrics_are_one_json_per_line_with_null_for_nan(tmp_path: Path):
     assert directory.read_metrics()[0]["val/energy/rmse"] is None
 
 
+def test_metrics_are_a_table_too_and_are_rewound_with_it(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    for epoch in (1, 2, 3):
+        directory.append_metrics({"epoch": epoch, "val/energy/rmse": float("nan") if epoch == 1 else 0.5})
+    assert directory.table.read_text().splitlines() == ["epoch,val/energy/rmse", "1,", "2,0.5", "3,0.5"]
+    before = directory.table.read_bytes()
+    directory.rewind_metrics(2)
+    assert before.startswith(directory.table.read_bytes())
+    assert directory.table.read_text().splitlines() == ["epoch,val/energy/rmse", "1,", "2,0.5"]
+    directory.rewind_metrics(0)
+    directory.append_metrics({"epoch": 1})
+    assert directory.table.read_text().splitlines() == ["epoch", "1"]
+
+
+def test_every_start_of_a_run_is_on_record(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    for version in ("1", "2", "3"):
+        directory.write_provenance({"macekit": version})
+    found = json.loads(directory.provenance.read_text())
+    assert found["macekit"] == "3"
+    assert [one["macekit"] for one in found["earlier"]] == ["1", "2"]
+
+
 def test_the_log_goes_to_console_and_file_without_markup_or_bar(tmp_path: Path):
     stream = io.StringIO()
     log = RunLog(tmp_path / "train.log", Console(file=stream, width=80))

@@ -56,7 +56,13 @@ def read_archive(file: str | os.PathLike[str] | bytes, source: str | None = None
         raise ModelFileError(f"{source}: cannot be read: {error.strerror or error}") from None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _Archive(archive, len(content), source).read()
+            opened = _Archive(archive, len(content), source)
+            if opened.is_script and not isinstance(file, bytes):
+                raise ModelFileError(
+                    f"{source}: a model compiled to TorchScript (as for LAMMPS or OpenMM) is not read",
+                    "convert the .model file that it was compiled from",
+                )
+            return opened.read()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
         raise ModelFileError(
             f"{source}: not a model that torch saved, or damaged: {error}",
@@ -82,6 +88,11 @@ class _Archive:
         order = self._content("byteorder").decode("latin1") if f"{self.folder}byteorder" in self.members else "little"
         self.order = ">" if order == "big" else "<"
         self.storages: dict[str, Array] = {}
+
+    @property
+    def is_script(self) -> bool:
+        """Whether it holds code of TorchScript; only its data would be read."""
+        return f"{self.folder}constants.pkl" in self.members
 
     def read(self) -> Any:
         return read_pickle(self._content("data.pkl"), self.source, BUILDERS, SETTERS, self._storage)

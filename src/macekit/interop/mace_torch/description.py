@@ -151,7 +151,7 @@ def describe(model: Module) -> Description:
         max_ell=_max_ell(interactions),
         correlation=[_correlation(product) for product in products],
         interactions=[_entry(INTERACTIONS, interaction) for interaction in interactions],
-        edge_irreps=[_text(interaction.child("linear_up").irreps("irreps_out")) for interaction in interactions],
+        edge_irreps=[_sent(interaction.child("linear_up")) for interaction in interactions],
         radial_mlp=[int(width) for width in interactions[0].child("conv_tp_weights").get("hs")[1:-1]],
         readouts=[readout.class_name for readout in readouts],
         mlp_channels=mlp_channels,
@@ -175,6 +175,11 @@ def _refuse_unknown(model: Module) -> None:
     ):
         if model.has(name):
             raise ModelFileError(f"{feature} cannot be represented")
+    if lora := next((module for module in model.walk() if module.class_name.startswith("LoRA")), None):
+        raise ModelFileError(
+            f"{lora.path}: low-rank updates ({lora.class_name}) that are not merged into the weights are not read",
+            "merge them with mace-torch (merge_lora_weights) first",
+        )
     if model.get("use_so3", False):
         raise ModelFileError("features without parity (use_so3) cannot be represented")
     for module in model.walk():
@@ -243,6 +248,12 @@ def _num_parameters(model: Module) -> int:
     lists = [module for module in model.walk() if module.class_name == "ParameterList"]
     loose = [value for module in lists for key, value in module.state.items() if key.isdecimal()]
     return sum(int(value.size) for value in (*parameters, *loose) if isinstance(value, np.ndarray))
+
+
+def _sent(linear: Module) -> str:
+    """What a layer sends; degrees that its features do not have are zeros in the file and are left out."""
+    known = {irrep for _, irrep in linear.irreps("irreps_in")}
+    return _text([(count, irrep) for count, irrep in linear.irreps("irreps_out") if irrep in known])
 
 
 def _text(irreps: list[tuple[int, Irrep]]) -> str:

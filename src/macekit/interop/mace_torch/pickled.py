@@ -203,9 +203,17 @@ class _Machine:
         self.stack[-1].update(_hashable(value) for value in values)
 
 
+_PLAIN_KEYS = (str, bytes, int, float, Record, Global)
+
+
 def _hashable(value: Any) -> Any:
-    """Keys of dictionaries and sets: names, numbers and records. Deep tuples could overflow the stack when hashed."""
-    if isinstance(value, str | bytes | int | float | Record | Global) or value is None:
+    """Keys of dictionaries and sets: names, numbers, records, and tuples of these, but not of tuples.
+
+    Deep tuples could overflow the stack when hashed.
+    """
+    if isinstance(value, _PLAIN_KEYS) or value is None:
+        return value
+    if isinstance(value, tuple) and all(isinstance(item, _PLAIN_KEYS) or item is None for item in value):
         return value
     raise TypeError(f"a key of type {type(value).__name__}")
 

@@ -7,7 +7,6 @@ from math import sqrt
 
 import numpy as np
 
-from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.description import Description
 from macekit.interop.mace_torch.maps import activation, by_degree, gate_functions, linear_blocks
 from macekit.interop.mace_torch.tree import Array, Module
@@ -60,9 +59,15 @@ def _linear(readout: Module, description: Description, head: int, is_last: bool)
         else:
             weights = {"scalars.weight": matrix}
     if 1 in matrices:
-        if is_last:
-            raise ModelFileError(f"{readout.path}: a linear read-out of the last layer's vectors cannot be represented")
-        weights["vectors.linear.#.weight"] = matrices[1] * sqrt(len(matrices[1]))
+        vectors = matrices[1] * sqrt(len(matrices[1]))
+        if is_last:  # through a gate that is 1/2 everywhere
+            weights |= {
+                "vectors.gated.vectors.weight": vectors,
+                "vectors.gated.gates.weight": np.zeros_like(vectors),
+                "vectors.gated.linear.weight": np.full((1, 1), 2.0),
+            }
+        else:
+            weights["vectors.linear.#.weight"] = vectors
     return weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,28 @@ from macekit.o3 import SymmetricProduct
 Weights = dict[str, Array]
 TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
 """Largest relative residual of the coupling tensors: those of a float32 file are rounded to float32."""
+
+
+class Paths(NamedTuple):
+    """Paths of a file's convolution."""
+
+    everything: list[Coupling]
+    """In the order of the file."""
+    ordered: list[int]
+    """Positions of those we have, in our order."""
+
+    def columns(self, values: Array) -> Array:
+        """Outputs [..., P K] of a radial MLP in our order of the paths, times the couplings' factors."""
+        columns = values.reshape(*values.shape[:-1], len(self.everything), -1)
+        chosen = [columns[..., position, :] * self.everything[position].factor for position in self.ordered]
+        return np.stack(chosen, axis=-2).reshape(*values.shape[:-1], -1)
+
+    def rows(self, values: Array, degree: int) -> Array:
+        """Inputs [P K, ...] of the map after the messages of one degree, in our order of the paths."""
+        of_file = sorted(path.position_out for path in self.everything if path.degrees[2] == degree)
+        ours = [self.everything[i].position_out for i in self.ordered if self.everything[i].degrees[2] == degree]
+        rows = values.reshape(len(of_file), -1, values.shape[1])[[of_file.index(position) for position in ours]]
+        return rows.reshape(-1, values.shape[1])
 
 
 class WeightReader:
@@ -70,46 +93,49 @@ class WeightReader:
         return basis.number("prefactor") / sqrt(2.0 / self.description.cutoff)
 
     def _interaction(self, block: Module) -> Weights:
-        ordered = self._ordered_paths(block)
-        degrees_in = {path.degrees[0] for _, path in ordered}
+        up = by_degree(linear_blocks(block.child("linear_up")))
+        paths = self._paths(block, tuple(up))
+        degrees_in = {paths.everything[position].degrees[0] for position in paths.ordered}
         weights = {
-            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0])
-            for l, matrix in by_degree(linear_blocks(block.child("linear_up"))).items()
-            if l in degrees_in
+            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0]) for l, matrix in up.items() if l in degrees_in
         }
         read = self._nonlinear if block.has("source_embedding") else self._linear_interaction
-        weights |= read(block, ordered)
+        weights |= read(block, paths)
         return {f"interaction.{name}": value for name, value in weights.items()}
 
-    def _ordered_paths(self, block: Module) -> list[tuple[int, Coupling]]:
-        """Paths of the convolution in our order, with their positions in the file."""
-        paths = couplings(block.child("conv_tp"), self.tolerance)
-        degrees_in = tuple(sorted({path.degrees[0] for path in paths}))
+    def _paths(self, block: Module, sent: Sequence[int]) -> Paths:
+        """Paths of the convolution.
+
+        A file may have paths of degrees that are sent as zeros, because the features do not have them; they are left
+        out.
+        """
+        everything = couplings(block.child("conv_tp"), self.tolerance)
+        by_path = {path.degrees: number for number, path in enumerate(everything) if path.degrees[0] in sent}
+        degrees_in = tuple(sorted({degrees[0] for degrees in by_path}))
         structure = ConvolutionStructure.from_key(ConvolutionStructure.key(degrees_in, self.description.max_ell))
-        by_path = {path.degrees: (number, path) for number, path in enumerate(paths)}
         try:
             ordered = [by_path[path.l_in, path.l_sh, path.l_out] for path in structure.paths]
         except KeyError as missing:
             raise ModelFileError(f"{block.path}: the path {missing} is missing in the convolution") from None
-        if not len(by_path) == len(paths) == len(ordered):
+        if len({path.degrees for path in everything}) != len(everything) or len(by_path) != len(ordered):
             raise ModelFileError(f"{block.path}: the convolution has paths that cannot be represented")
-        return ordered
+        return Paths(everything, ordered)
 
-    def _linear_interaction(self, block: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
-        weights = self._radial(block.child("conv_tp_weights"), ordered)
+    def _linear_interaction(self, block: Module, paths: Paths) -> Weights:
+        weights = self._radial(block.child("conv_tp_weights"), paths)
         average = self.description.avg_num_neighbours / block.number("avg_num_neighbors")
         if block.has("density_fn"):
             (layer,) = radial_layers(block.child("density_fn"))
             weights["normalisation.weight"] = layer.matrix * (sqrt(layer.matrix.shape[0]) * self.radial_scale)
             average = 1.0
-        for l, matrix in self._after_messages(block, "linear", ordered).items():
+        for l, matrix in self._after_messages(block, "linear", paths).items():
             weights[f"linear.weights.{l}"] = matrix * average
         if "Residual" not in block.class_name:
             matrices = element_matrices(block.child("skip_tp"))
             weights |= {f"mix.weights.{l}": self._of_elements(matrix) for l, matrix in matrices.items()}
         return weights
 
-    def _nonlinear(self, block: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+    def _nonlinear(self, block: Module, paths: Paths) -> Weights:
         weights = {"alpha": block.tensor("alpha").reshape(()), "beta": block.tensor("beta").reshape(())}
         for name, embedding in (("sender", "source_embedding"), ("receiver", "target_embedding")):
             weights[f"{name}_embedding"] = by_degree(linear_blocks(block.child(embedding)))[0][self.rows]
@@ -119,10 +145,12 @@ class WeightReader:
             weights[f"{name}.weights.0"][:num_radial] *= self.radial_scale
         last = max(int(key.rpartition(".")[2]) for key in weights if key.startswith("radial.weights."))
         for key in (f"radial.weights.{last}", f"radial.biases.{last}"):
-            weights[key] = _by_our_paths(weights[key], ordered)
+            weights[key] = paths.columns(weights[key])
         channels = self.description.channels
-        after = self._after_messages(block, "linear_1", ordered)
-        carried = {l: m * sqrt(len(m)) for l, m in by_degree(linear_blocks(block.child("linear_res"))).items()}
+        after = self._after_messages(block, "linear_1", paths)
+        sent = by_degree(linear_blocks(block.child("linear_up")))
+        res = by_degree(linear_blocks(block.child("linear_res")))
+        carried = {l: matrix * sqrt(len(matrix)) for l, matrix in res.items() if l in sent}
         for map_name, gate_name, matrices in (
             ("linear", "gates", after),
             ("residual", "residual_gates", carried),
@@ -137,26 +165,25 @@ class WeightReader:
             weights[f"linear_2.weights.{l}"] = matrix * (sqrt(len(matrix)) * (on_gates if l else on_scalars))
         return weights
 
-    def _radial(self, network: Module, ordered: Sequence[tuple[int, Coupling]]) -> Weights:
+    def _radial(self, network: Module, paths: Paths) -> Weights:
         """The radial MLP; couplings' factors and the order of the paths go into its last layer."""
         weights, carried = {}, self.radial_scale
         layers = radial_layers(network)
         for number, layer in enumerate(layers):
             matrix = layer.matrix * carried
             if number == len(layers) - 1:
-                matrix = _by_our_paths(matrix, ordered)
+                matrix = paths.columns(matrix)
             weights[f"radial.weights.{number}"] = matrix * sqrt(matrix.shape[0])
             carried = (layer.factor or 1.0) / ACTIVATIONS["silu"].norm
         return weights
 
     @staticmethod
-    def _after_messages(block: Module, name: str, ordered: Sequence[tuple[int, Coupling]]) -> dict[int, Array]:
+    def _after_messages(block: Module, name: str, paths: Paths) -> dict[int, Array]:
         """The map after the messages; inputs in our order of the paths."""
         found = {}
         for l, matrix in by_degree(linear_blocks(block.child(name))).items():
-            positions = [path.position_out for _, path in ordered if path.degrees[2] == l]
-            rows = matrix.reshape(len(positions), -1, matrix.shape[1])[np.argsort(np.argsort(positions))]
-            found[l] = rows.reshape(matrix.shape) * sqrt(matrix.shape[0])
+            rows = paths.rows(matrix, l)
+            found[l] = rows * sqrt(len(rows))
         return found
 
     def _product(self, block: Module, is_last: bool) -> Weights:
@@ -209,10 +236,3 @@ class WeightReader:
     def _of_elements(self, matrices: Array) -> Array:
         """Matrices [S, K, K] of the chosen elements in our normalisation."""
         return matrices[self.rows] * sqrt(len(matrices) * matrices.shape[1])
-
-
-def _by_our_paths(values: Array, ordered: Sequence[tuple[int, Coupling]]) -> Array:
-    """Outputs [..., P K] of a radial MLP in our order of the paths, times the couplings' factors."""
-    columns = values.reshape(*values.shape[:-1], len(ordered), -1)
-    chosen = [columns[..., position, :] * path.factor for position, path in ordered]
-    return np.stack(chosen, axis=-2).reshape(values.shape)

@@ -8,13 +8,23 @@ from typing import Any, NamedTuple
 from ase.data import chemical_symbols
 
 from macekit.config import TrainingRun
-from macekit.errors import ConfigError
+from macekit.errors import ConfigError, did_you_mean
 from macekit.interop.physicsml.atoms import atoms_of
-from macekit.interop.physicsml.fields import LOSSES, checked, has_variance, model_choices, names_of, tuner_of
+from macekit.interop.physicsml.fields import (
+    LOSS_NAMES,
+    LOSSES,
+    checked,
+    has_variance,
+    model_choices,
+    names_of,
+    tuner_of,
+)
 from macekit.interop.physicsml.training import training_sections
+from macekit.interop.physicsml.transfer import transfer_section
 
 WHERE = "from_physicsml"
 BONDS = "bond_features"
+MULTI_TASK = "MultiTaskLoss"
 ENERGIES = "physicsml_total_atomic_energy"
 
 
@@ -62,8 +72,6 @@ def from_physicsml(
         raise ConfigError(f"{WHERE}: expected a name and a config, got {', '.join(unknown) or 'a config of no fields'}")
     name, config = str(description.get("name")), dict(description.get("config") or {})
     found = checked(name, config, WHERE)
-    if config.get("transfer_learning"):
-        raise ConfigError(f"{WHERE}: transfer_learning: stages have no counterpart in one run; leave it out")
     notes: list[str] = []
     data = _data(config, found, featurisation, notes)
     data["train"] = [train] if isinstance(train, str) else list(train)
@@ -72,6 +80,8 @@ def from_physicsml(
         "data": data,
         **training_sections(config, found["datamodule"], notes),
     }
+    if config.get("transfer_learning"):
+        values["finetune"] = transfer_section(config, found["datamodule"], notes)
     return PhysicsMLRun(TrainingRun.from_dict(values, WHERE), notes)
 
 
@@ -84,7 +94,7 @@ def _model(name: str, found: Mapping[str, Any], notes: list[str]) -> dict[str, A
             notes.append(f"{field}: left out, there is no target for it; it contributes nothing in PhysicsML either")
             del choices[field]
         elif field in choices:
-            choices[field] = {key: value for key, value in choices[field].items() if value is not None}
+            choices[field] = _loss(field, choices[field], notes)
     if choices["compute_forces"] and not targets["y_node_vector"]:
         notes.append(
             "compute_forces: left out, no forces are trained; predictions have them wherever there is an energy"
@@ -105,6 +115,27 @@ def _model(name: str, found: Mapping[str, Any], notes: list[str]) -> dict[str, A
     if tuner_of(name) == "adapter":
         notes.append("adapters have no batch normalisation and at least one channel")
     return choices
+
+
+def _loss(field: str, given: Any, notes: list[str]) -> dict[str, Any]:
+    """A loss that means the same here.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{WHERE}: {field}: expected a mapping with a name, got {given!r}")
+    loss = {key: value for key, value in given.items() if value is not None}
+    tasks = (loss.get("config") or {}).get("losses_configs") or [] if loss.get("name") == MULTI_TASK else []
+    for name in (loss.get("name"), *(task.get("name") for task in tasks if isinstance(task, Mapping))):
+        if name not in LOSS_NAMES:
+            raise ConfigError(
+                f"{WHERE}: {field}: the loss '{name}' has no counterpart; there are {', '.join(LOSS_NAMES)}",
+                did_you_mean(str(name), LOSS_NAMES),
+            )
+    if loss.get("name") == MULTI_TASK and loss.pop("weight", 1.0) != 1.0:
+        notes.append(f"{field}: the weight of {MULTI_TASK} is left out, PhysicsML takes those of its tasks alone")
+    return loss
 
 
 def _data(

@@ -28,6 +28,10 @@ DEFAULTS: dict[str, Any] = {
 """Architecture, with the defaults of PhysicsML."""
 LOSSES = ("y_node_scalars_loss_config", "y_graph_scalars_loss_config", "y_node_vector_loss_config",
           "y_graph_vector_loss_config")  # fmt: skip
+LOSS_NAMES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "PoissonNLLLoss", "BCELoss", "BCEWithLogitsLoss",
+              "SoftMarginLoss", "HingeEmbeddingLoss", "KLDivLoss", "WeightedMSELoss", "MaskedMSELoss", "MultiTaskLoss",
+              "SerialBCEWithLogitsLoss")  # fmt: skip
+"""Losses of PhysicsML that mean the same here. Its others compare rows, classes or pairs, or have three inputs."""
 TRAINING = ("optimizer", "scheduler", "trainer", "transfer_learning", "x_features", "y_features", "train_features",
             "compile", "float32_matmul_precision")  # fmt: skip
 """Fields that a model does not depend on once it is trained."""

@@ -32,6 +32,8 @@ struct ConvolutionStructure {
     const int* degree_start;  // paths of degree l are degree_start[l] ... degree_start[l + 1]
     Sparse<T> row_terms;      // rows of the output out of products
     Sparse<T> product_terms;  // the transpose
+    Sparse<T> path_terms;     // row_terms in the order of the paths: path n has path_rows[n] ... path_rows[n + 1]
+    const int* path_rows;
     int harmonics() const { return (max_ell + 1) * (max_ell + 1); }
 };
 
@@ -52,17 +54,45 @@ struct ConvolutionArguments {
     T *out, *to_h, *to_y, *to_radial;  // to_h comes as zeros, the others uninitialised
 };
 
-// A node of the tree of monomials; its path from the root is the monomial. Children are consecutive.
-struct Node {
-    int factor;  // component that multiplies it
-    int term;    // coefficient of its monomial, -1: none
-    int first, end;
+// The convolution with radial functions out of a table [rows, P, K] of coefficients of cubic B-splines: the first knot
+// is at `first`, and an edge between knots g and g + 1 sees rows g ... g + 3. Distances and their tangents and
+// gradients are in double precision. Null: tangents that are zero, gradients that are not asked for (to_y and
+// to_lengths go together).
+template <class T>
+struct TableArguments {
+    std::int64_t channels, rows;
+    double first, step;
+    const T *h, *y;
+    const double* lengths;
+    const T *table, *grad;
+    const T *tangent_h, *tangent_y;
+    const double* tangent_lengths;
+    const T* tangent_table;
+    T *out, *to_h, *to_y;
+    double* to_lengths;
+    T* to_table;  // all uninitialised
 };
 
-// One tree per output component (its root is the node of that number): B = Σ_children a[factor] (c + Σ ...).
+// Terms of one output of the contraction with the factors x[first] x[second] in common: entries begin ... end. The
+// variables are x = (1, a_1 ... a_D).
+struct Group {
+    int first, second;
+    int begin, end;
+};
+
+// A term: its coefficient times the factors of its group times x[first] x[second].
+struct Entry {
+    int first, second;
+    int term;
+};
+
+// The groups of output M are output_start[M] ... output_start[M + 1]. There are as many entries as terms.
 struct ContractionStructure {
-    int dim_in, dim_out, num_terms, num_nodes, order;
-    const Node* nodes;
+    int dim_in, dim_out, num_terms;
+    const int* output_start;
+    const Group* groups;
+    const Entry* entries;
+    int variables() const { return 1 + dim_in; }
 };
 
 // Atoms sorted by species: those of species s are start[s] ... start[s + 1] in `atom`.
@@ -78,13 +108,19 @@ struct ContractionArguments {
     std::int64_t channels;
     const T *a, *coefficients, *grad;
     const T *tangent_a, *tangent_coefficients;
-    T *out, *to_a, *to_coefficients;  // all uninitialised
+    T *out, *to_a, *to_coefficients;  // all uninitialised; the backward can do without to_coefficients
 };
 
 // The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
 struct ConvolutionKernels {
     using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const ConvolutionArguments<T>&, int threads);
+    Kernel passes[3];
+};
+
+template <class T>
+struct TableKernels {
+    using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const TableArguments<T>&, int threads);
     Kernel passes[3];
 };
 

@@ -1,8 +1,8 @@
-// The symmetric contraction and its backward passes, as polynomials evaluated along trees of monomials (Horner).
+// The symmetric contraction and its backward passes for some atoms of one species and one block of channels.
 //
-// The value of a node is v = c + Σ_children a[factor] v_child; that of the root of M is B_M. Its weight is w = g_M times
-// the factors on the way from the root, which is the gradient by its coefficient; the gradient by a[factor of a child]
-// is w v_child. The second backward does the same with dual numbers (a + ε a', c + ε c') and keeps the parts of ε.
+// In the variables x = (1, a) it is B_M = Σ_groups x_u1 x_u2 Σ_entries c x_v1 x_v2. Products are made where they are
+// needed: what is kept per atom stays in the first-level cache, and coefficients stream through it once for all atoms.
+// The second backward does the same with dual numbers (a + ε a', c + ε c') and keeps the parts of ε.
 #pragma once
 
 #include "arguments.h"
@@ -10,8 +10,6 @@
 
 namespace macekit {
 namespace {
-
-constexpr int kAtomsAtOnce = 4;  // of one species: they share coefficients, and hide each other's latencies
 
 // A register for each of some atoms.
 template <class T, int atoms>
@@ -46,6 +44,12 @@ MACEKIT_INLINE Tile<T, atoms> operator*(const Tile<T, atoms>& x, const Tile<T, a
     return z;
 }
 template <class T, int atoms>
+MACEKIT_INLINE Tile<T, atoms> operator*(const Tile<T, atoms>& x, Register<T> y) {
+    Tile<T, atoms> z;
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { z.of[i.value] = x.of[i.value] * y; });
+    return z;
+}
+template <class T, int atoms>
 MACEKIT_INLINE Tile<T, atoms> fma(const Tile<T, atoms>& x, const Tile<T, atoms>& y, const Tile<T, atoms>& z) {
     Tile<T, atoms> sum;
     repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = fma(x.of[i.value], y.of[i.value], z.of[i.value]); });
@@ -58,94 +62,101 @@ MACEKIT_INLINE Tile<T, atoms> fma(const Tile<T, atoms>& x, Register<T> y, const 
     return sum;
 }
 
-// One tile of atoms and one block of channels. Coefficients and their gradients are [node][lanes], a and its gradient
-// [component][atom][lanes].
+// Coefficients and their gradients are [entry][lanes], variables and their gradients [variable][atom][lanes].
 template <class T, int atoms>
 struct ContractionTile {
     using V = Register<T>;
     using Numbers = Tile<T, atoms>;
-    const Node* nodes;
-    const T *a, *da;
-    const T *c, *dc;  // dc null: zero
-    T *to_a, *to_c;
+    const ContractionStructure& structure;
+    const T *x, *dx;  // variables and their tangents
+    const T *c, *dc;  // coefficients and their tangents
+    T* to_x;          // gradient by variables, or its tangent
+    T* to_c;          // gradient by coefficients, or its tangent
 
-    MACEKIT_INLINE V coefficient(int node) const { return V::load(c + node * V::lanes); }
-    MACEKIT_INLINE V d_coefficient(int node) const { return dc ? V::load(dc + node * V::lanes) : V::zero(); }
-    MACEKIT_INLINE Numbers factor(int component) const { return Numbers::load(a + component * Numbers::size); }
-    MACEKIT_INLINE Numbers d_factor(int component) const { return Numbers::load(da + component * Numbers::size); }
-    MACEKIT_INLINE void add_to_c(int node, const Numbers& weight) const {
-        (V::load(to_c + node * V::lanes) + weight.total()).store(to_c + node * V::lanes);
+    static MACEKIT_INLINE Numbers get(const T* rows, int row) { return Numbers::load(rows + row * Numbers::size); }
+    MACEKIT_INLINE V coefficient(const T* rows, int entry) const { return V::load(rows + entry * V::lanes); }
+    MACEKIT_INLINE void add_to_x(int row, const Numbers& left, const Numbers& right) const {
+        fma(left, right, get(to_x, row)).store(to_x + row * Numbers::size);
+    }
+    MACEKIT_INLINE void add_to_c(int entry, const Numbers& weight) const {
+        (V::load(to_c + entry * V::lanes) + weight.total()).store(to_c + entry * V::lanes);
     }
 
-    // Value of a node with at most `depth` factors below it.
-    template <int depth>
-    Numbers value(int node) const {
-        Numbers v = Numbers::all(coefficient(node));
-        for (int child = nodes[node].first; child < nodes[node].end; ++child) {
-            if constexpr (depth == 1)
-                v = fma(factor(nodes[child].factor), coefficient(child), v);
-            else
-                v = fma(factor(nodes[child].factor), value<depth - 1>(child), v);
-        }
-        return v;
-    }
-
-    // The same, adding to the gradients.
-    template <int depth>
-    Numbers gradient(int node, const Numbers& weight) const {
-        Numbers v = Numbers::all(coefficient(node));
-        add_to_c(node, weight);
-        for (int child = nodes[node].first; child < nodes[node].end; ++child) {
-            T* to_factor = to_a + nodes[child].factor * Numbers::size;
-            const Numbers x = factor(nodes[child].factor);
-            if constexpr (depth == 1) {
-                const V below = coefficient(child);
-                add_to_c(child, weight * x);
-                fma(weight, below, Numbers::load(to_factor)).store(to_factor);
-                v = fma(x, below, v);
-            } else {
-                const Numbers below = gradient<depth - 1>(child, weight * x);
-                fma(weight, below, Numbers::load(to_factor)).store(to_factor);
-                v = fma(x, below, v);
+    Numbers value(int output) const {
+        Numbers total = Numbers::all(V::zero());
+        for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
+            const Group group = structure.groups[n];
+            Numbers sum = Numbers::all(V::zero());
+            for (int e = group.begin; e < group.end; ++e) {
+                const Entry entry = structure.entries[e];
+                sum = fma(get(x, entry.first) * get(x, entry.second), coefficient(c, e), sum);
             }
+            total = fma(get(x, group.first) * get(x, group.second), sum, total);
         }
-        return v;
+        return total;
     }
 
-    struct Dual {
-        Numbers value, tangent;
-    };
+    // Adds to the gradients.
+    template <bool by_terms>
+    void gradient(int output, const Numbers& grad) const {
+        for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
+            const Group group = structure.groups[n];
+            const Numbers u1 = get(x, group.first), u2 = get(x, group.second), weight = grad * (u1 * u2);
+            Numbers sum = Numbers::all(V::zero());
+            for (int e = group.begin; e < group.end; ++e) {
+                const Entry entry = structure.entries[e];
+                const V factor = coefficient(c, e);
+                const Numbers v1 = get(x, entry.first), v2 = get(x, entry.second), product = v1 * v2;
+                sum = fma(product, factor, sum);
+                if constexpr (by_terms) add_to_c(e, weight * product);
+                const Numbers weighted = weight * factor;
+                add_to_x(entry.first, weighted, v2);
+                add_to_x(entry.second, weighted, v1);
+            }
+            const Numbers to_group = grad * sum;
+            add_to_x(group.first, to_group, u2);
+            add_to_x(group.second, to_group, u1);
+        }
+    }
 
-    // The same with dual numbers, adding the tangents of the gradients.
-    template <int depth>
-    Dual tangent_gradient(int node, const Dual& weight) const {
-        Dual v = {Numbers::all(coefficient(node)), Numbers::all(d_coefficient(node))};
-        add_to_c(node, weight.tangent);
-        for (int child = nodes[node].first; child < nodes[node].end; ++child) {
-            T* to_factor = to_a + nodes[child].factor * Numbers::size;
-            const Numbers x = factor(nodes[child].factor), dx = d_factor(nodes[child].factor);
-            const Dual weight_below = {weight.value * x, fma(weight.value, dx, weight.tangent * x)};
-            if constexpr (depth == 1) {
-                const V below = coefficient(child);
-                add_to_c(child, weight_below.tangent);
-                Numbers to = fma(weight.tangent, below, Numbers::load(to_factor));
-                v.value = fma(x, below, v.value);
-                v.tangent = fma(dx, below, v.tangent);
-                if (dc) {
-                    const V d_below = d_coefficient(child);
-                    to = fma(weight.value, d_below, to);
-                    v.tangent = fma(x, d_below, v.tangent);
+    // Adds to the tangents of the gradients; returns that of the value.
+    template <bool c_moves>
+    Numbers tangent(int output, const Numbers& grad) const {
+        Numbers total = Numbers::all(V::zero());
+        for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
+            const Group group = structure.groups[n];
+            const Numbers u1 = get(x, group.first), u2 = get(x, group.second), u = u1 * u2;
+            const Numbers du1 = get(dx, group.first), du2 = get(dx, group.second), du = fma(du1, u2, u1 * du2);
+            const Numbers weight = grad * u, d_weight = grad * du;
+            Numbers sum = Numbers::all(V::zero()), d_sum = sum;
+            for (int e = group.begin; e < group.end; ++e) {
+                const Entry entry = structure.entries[e];
+                const V factor = coefficient(c, e);
+                const Numbers v1 = get(x, entry.first), v2 = get(x, entry.second), v = v1 * v2;
+                const Numbers dv1 = get(dx, entry.first), dv2 = get(dx, entry.second), dv = fma(dv1, v2, v1 * dv2);
+                const Numbers weighted = weight * factor;
+                Numbers d_weighted = d_weight * factor;
+                sum = fma(v, factor, sum);
+                d_sum = fma(dv, factor, d_sum);
+                if constexpr (c_moves) {
+                    const V d_factor = coefficient(dc, e);
+                    d_sum = fma(v, d_factor, d_sum);
+                    d_weighted = fma(weight, d_factor, d_weighted);
                 }
-                to.store(to_factor);
-            } else {
-                const Dual below = tangent_gradient<depth - 1>(child, weight_below);
-                fma(weight.value, below.tangent, fma(weight.tangent, below.value, Numbers::load(to_factor)))
-                    .store(to_factor);
-                v.value = fma(x, below.value, v.value);
-                v.tangent = fma(x, below.tangent, fma(dx, below.value, v.tangent));
+                add_to_c(e, fma(d_weight, v, weight * dv));
+                add_to_x(entry.first, d_weighted, v2);
+                add_to_x(entry.second, d_weighted, v1);
+                add_to_x(entry.first, weighted, dv2);
+                add_to_x(entry.second, weighted, dv1);
             }
+            const Numbers to_group = grad * sum, d_to_group = grad * d_sum;
+            add_to_x(group.first, d_to_group, u2);
+            add_to_x(group.second, d_to_group, u1);
+            add_to_x(group.first, to_group, du2);
+            add_to_x(group.second, to_group, du1);
+            total = fma(u, d_sum, fma(du, sum, total));
         }
-        return v;
+        return total;
     }
 };
 

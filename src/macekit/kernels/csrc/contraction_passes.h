@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::int64_t kAtomsPerTask = 256;  // fixed, so that sums do not depend on the number of threads
 
-enum class Pass { value, gradient, tangent };
+enum class Pass { value, gradient, gradient_by_atoms, tangent };
 
 // Atoms of one species, one block of channels. The gradient by coefficients goes to its own copy where the species has
 // several tasks.
@@ -17,89 +17,81 @@ struct Task {
     std::int64_t species, begin, end, block;
 };
 
-// Copies `count` rows of one block of channels to consecutive registers.
-template <class T, class Lanes>
-MACEKIT_INLINE void gather_coefficients(const ContractionStructure& structure, const T* rows, std::int64_t channels,
-                                        T* packed, Lanes lanes) {
-    using V = Register<T>;
-    for (int node = 0; node < structure.num_nodes; ++node) {
-        const int term = structure.nodes[node].term;
-        (term < 0 ? V::zero() : V::load(rows + term * channels, lanes)).store(packed + node * V::lanes);
-    }
-}
-
 template <class T, Pass pass>
 struct ContractionTask {
     using V = Register<T>;
-    static constexpr int atoms_at_once = pass == Pass::tangent ? kAtomsAtOnce / 2 : kAtomsAtOnce;
+    static constexpr bool by_terms = pass == Pass::gradient || pass == Pass::tangent;  // gradient by coefficients
+    static constexpr int atoms_at_once = pass == Pass::tangent ? 2 : 4;  // they share coefficients
     using Numbers = Tile<T, atoms_at_once>;
     const ContractionStructure& structure;
     const Species& species;
     const ContractionArguments<T>& arguments;
-    T* c;         // memory of this worker, see `memory`
+    T* memory;    // of this worker, `memory_size` numbers
     T* to_terms;  // gradient by the coefficients of the task's species, [T, K]
 
-    static std::int64_t memory(const ContractionStructure& structure) {
-        return 3 * structure.num_nodes * V::lanes + 3 * structure.dim_in * Numbers::size;
+    static std::int64_t memory_size(const ContractionStructure& structure) {
+        return 3 * structure.num_terms * V::lanes + 3 * structure.variables() * Numbers::size;
     }
 
     template <class Lanes>
     void run(const Task& task, Lanes lanes) const {
         const std::int64_t K = arguments.channels, channel = task.block * V::lanes;
         const std::int64_t of_species = task.species * structure.num_terms * K + channel;
-        const int width = structure.num_nodes * V::lanes;
-        T *dc = c + width, *to_c = dc + width;
-        T *a = to_c + width, *da = a + structure.dim_in * Numbers::size, *to_a = da + structure.dim_in * Numbers::size;
-        gather_coefficients(structure, arguments.coefficients + of_species, K, c, lanes);
+        const int width = structure.num_terms * V::lanes, length = structure.variables() * Numbers::size;
+        T *c = memory, *dc = c + width, *to_c = dc + width;
+        T *x = to_c + width, *dx = x + length, *to_x = dx + length;
+        gather_coefficients(arguments.coefficients + of_species, c, lanes);
         if (pass == Pass::tangent && arguments.tangent_coefficients)
-            gather_coefficients(structure, arguments.tangent_coefficients + of_species, K, dc, lanes);
-        else
-            dc = nullptr;
-        if (pass != Pass::value)
-            for (int n = 0; n < width; ++n) to_c[n] = 0;
-        const ContractionTile<T, atoms_at_once> tile{structure.nodes, a, da, c, dc, to_a, to_c};
+            gather_coefficients(arguments.tangent_coefficients + of_species, dc, lanes);
+        if (by_terms) clear(to_c, width);
+        const ContractionTile<T, atoms_at_once> tile{structure, x, dx, c, dc, to_x, to_c};
+        Numbers::all(V::all(1)).store(x);
+        Numbers::all(V::zero()).store(dx);
         for (std::int64_t n = task.begin; n < task.end; n += atoms_at_once) {
             const int count = static_cast<int>(smaller(atoms_at_once, task.end - n));
-            gather(arguments.a, structure.dim_in, n, count, channel, a, lanes);
-            if (pass == Pass::tangent) gather(arguments.tangent_a, structure.dim_in, n, count, channel, da, lanes);
-            if (pass != Pass::value)
-                for (int m = 0; m < structure.dim_in * Numbers::size; ++m) to_a[m] = 0;
-            switch (structure.order) {
-                case 1: evaluate<1>(tile, n, count, channel, lanes); break;
-                case 2: evaluate<2>(tile, n, count, channel, lanes); break;
-                case 3: evaluate<3>(tile, n, count, channel, lanes); break;
-                default: evaluate<4>(tile, n, count, channel, lanes);
-            }
+            gather(arguments.a, n, count, channel, x + Numbers::size, lanes);
+            if (pass == Pass::tangent) gather(arguments.tangent_a, n, count, channel, dx + Numbers::size, lanes);
+            if (pass != Pass::value) clear(to_x, length);
+            for (int row = 0; row < structure.dim_out; ++row) evaluate(tile, row, n, count, channel, lanes);
             if (pass != Pass::value)
                 for (int component = 0; component < structure.dim_in; ++component)
-                    scatter(Numbers::load(to_a + component * Numbers::size), arguments.to_a, structure.dim_in, component,
-                            n, count, channel, lanes);
+                    scatter(Numbers::load(to_x + (1 + component) * Numbers::size), arguments.to_a, structure.dim_in,
+                            component, n, count, channel, lanes);
         }
-        if (pass != Pass::value)
-            for (int node = 0; node < structure.num_nodes; ++node)
-                if (structure.nodes[node].term >= 0)
-                    V::load(to_c + node * V::lanes).store(to_terms + structure.nodes[node].term * K + channel, lanes);
+        if (by_terms)
+            for (int e = 0; e < structure.num_terms; ++e)
+                V::load(to_c + e * V::lanes).store(to_terms + structure.entries[e].term * K + channel, lanes);
     }
 
-    // All outputs of a tile of atoms.
-    template <int order, class Lanes>
-    void evaluate(const ContractionTile<T, atoms_at_once>& tile, std::int64_t n, int count, std::int64_t channel,
-                  Lanes lanes) const {
-        for (int row = 0; row < structure.dim_out; ++row) {
-            if constexpr (pass == Pass::value) {
-                scatter(tile.template value<order>(row), arguments.out, structure.dim_out, row, n, count, channel, lanes);
-            } else {
-                Numbers weight;
-                for (int i = 0; i < atoms_at_once; ++i)
-                    weight.of[i] = i < count ? V::load(at(arguments.grad, structure.dim_out, row, n + i, channel), lanes)
-                                             : V::zero();
-                if constexpr (pass == Pass::gradient)
-                    tile.template gradient<order>(row, weight);
-                else
-                    scatter(tile.template tangent_gradient<order>(row, {weight, Numbers::all(V::zero())}).tangent,
-                            arguments.out, structure.dim_out, row, n, count, channel, lanes);
-            }
+    // One output of a tile of atoms.
+    template <class Lanes>
+    void evaluate(const ContractionTile<T, atoms_at_once>& tile, int row, std::int64_t n, int count,
+                  std::int64_t channel, Lanes lanes) const {
+        if constexpr (pass == Pass::value) {
+            scatter(tile.value(row), arguments.out, structure.dim_out, row, n, count, channel, lanes);
+        } else {
+            Numbers grad;
+            for (int i = 0; i < atoms_at_once; ++i)
+                grad.of[i] = i < count ? V::load(at(arguments.grad, structure.dim_out, row, n + i, channel), lanes)
+                                       : V::zero();
+            if constexpr (pass != Pass::tangent)
+                tile.template gradient<by_terms>(row, grad);
+            else
+                scatter(arguments.tangent_coefficients ? tile.template tangent<true>(row, grad)
+                                                       : tile.template tangent<false>(row, grad),
+                        arguments.out, structure.dim_out, row, n, count, channel, lanes);
         }
+    }
+
+    static void clear(T* numbers, int count) {
+        for (int n = 0; n < count; ++n) numbers[n] = 0;
+    }
+
+    // One block of channels of the coefficients in the order of the entries.
+    template <class Lanes>
+    void gather_coefficients(const T* rows, T* packed, Lanes lanes) const {
+        for (int e = 0; e < structure.num_terms; ++e)
+            V::load(rows + structure.entries[e].term * arguments.channels, lanes).store(packed + e * V::lanes);
     }
 
     template <class Pointer>
@@ -107,12 +99,12 @@ struct ContractionTask {
         return rows + (species.atom[n] * dim + row) * arguments.channels + channel;
     }
 
-    // Atoms beyond the last, and a tangent that is not there, are zeros.
+    // Components of some atoms. Atoms beyond the last, and a tangent that is not there, are zeros.
     template <class Lanes>
-    void gather(const T* rows, int dim, std::int64_t n, int count, std::int64_t channel, T* packed, Lanes lanes) const {
-        for (int row = 0; row < dim; ++row)
+    void gather(const T* rows, std::int64_t n, int count, std::int64_t channel, T* packed, Lanes lanes) const {
+        for (int row = 0; row < structure.dim_in; ++row)
             for (int i = 0; i < atoms_at_once; ++i)
-                (rows && i < count ? V::load(at(rows, dim, row, n + i, channel), lanes) : V::zero())
+                (rows && i < count ? V::load(at(rows, structure.dim_in, row, n + i, channel), lanes) : V::zero())
                     .store(packed + (row * atoms_at_once + i) * V::lanes);
     }
 
@@ -139,7 +131,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
     for (std::int64_t s = 0; s < species.count; ++s) ranges += tasks_of(species, s);
     const Workspace<Task> tasks(ranges * blocks);
     const Workspace<T*> destinations(ranges * blocks);
-    const Workspace<T> copies(pass == Pass::value ? 0 : ranges * row);
+    const Workspace<T> copies(ContractionTask<T, pass>::by_terms ? ranges * row : 0);
     std::int64_t count = 0;
     for (std::int64_t s = 0; s < species.count; ++s)
         for (std::int64_t begin = species.start[s]; begin < species.start[s + 1]; begin += kAtomsPerTask)
@@ -150,7 +142,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
             }
     const int workers = static_cast<int>(smaller(threads > 0 ? threads : 1, count > 0 ? count : 1));
     run_workers(workers, [&](int worker) {
-        const Workspace<T> memory(ContractionTask<T, pass>::memory(structure));
+        const Workspace<T> memory(ContractionTask<T, pass>::memory_size(structure));
         for (std::int64_t n = worker; n < count; n += workers) {
             const Task& task = tasks.data()[n];
             const ContractionTask<T, pass> work{structure, species, arguments, memory.data(), destinations.data()[n]};
@@ -161,7 +153,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
                 work.run(task, Partial{static_cast<int>(left)});
         }
     });
-    if (pass == Pass::value) return;
+    if (!ContractionTask<T, pass>::by_terms) return;
     std::int64_t range = 0;
     for (std::int64_t s = 0; s < species.count; ++s) {
         const std::int64_t several = tasks_of(species, s);
@@ -175,6 +167,15 @@ void contract(const ContractionStructure& structure, const Species& species, con
             });
         range += several;
     }
+}
+
+template <class T>
+void contract_backward(const ContractionStructure& structure, const Species& species,
+                       const ContractionArguments<T>& arguments, int threads) {
+    if (arguments.to_coefficients)
+        contract<T, Pass::gradient>(structure, species, arguments, threads);
+    else
+        contract<T, Pass::gradient_by_atoms>(structure, species, arguments, threads);
 }
 
 }  // namespace

@@ -14,6 +14,12 @@ namespace macekit {
     template <>                                              \
     ConvolutionKernels<double> convolution_kernels<double>();\
     template <class T>                                       \
+    TableKernels<T> table_kernels();                         \
+    template <>                                              \
+    TableKernels<float> table_kernels<float>();              \
+    template <>                                              \
+    TableKernels<double> table_kernels<double>();            \
+    template <class T>                                       \
     ContractionKernels<T> contraction_kernels();             \
     template <>                                              \
     ContractionKernels<float> contraction_kernels<float>();  \
@@ -67,6 +73,16 @@ ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set
 }
 
 template <class T>
+TableKernels<T> table_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::table_kernels<T>();
+    if (name == "avx2") return avx2::table_kernels<T>();
+#endif
+    return baseline::table_kernels<T>();
+}
+
+template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set) {
     const std::string& name = checked(instruction_set);
 #if defined(MACEKIT_X86)
@@ -88,6 +104,8 @@ EngineKernels<T> engine_kernels_for(const std::string& instruction_set) {
 
 template ConvolutionKernels<float> convolution_kernels_for(const std::string&);
 template ConvolutionKernels<double> convolution_kernels_for(const std::string&);
+template TableKernels<float> table_kernels_for(const std::string&);
+template TableKernels<double> table_kernels_for(const std::string&);
 template ContractionKernels<float> contraction_kernels_for(const std::string&);
 template ContractionKernels<double> contraction_kernels_for(const std::string&);
 

@@ -16,6 +16,8 @@ std::vector<std::string> instruction_sets();
 template <class T>
 ConvolutionKernels<T> convolution_kernels_for(const std::string& instruction_set);
 template <class T>
+TableKernels<T> table_kernels_for(const std::string& instruction_set);
+template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
 template <class T>
 EngineKernels<T> engine_kernels_for(const std::string& instruction_set);

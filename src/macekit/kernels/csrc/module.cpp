@@ -39,25 +39,69 @@ void convolve(const ConvolutionTable& table, const Run& run, int pass, const Edg
     convolution_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
 }
 
+// Edges in the order of their receivers, with the memory that the view points to.
+class SortedEdges {
+   public:
+    SortedEdges(std::int64_t atoms, std::int64_t count, Address sender, Address receiver)
+        : atoms_(atoms), grouping_(at<const std::int64_t>(receiver), count, atoms, "receiver"), senders_(count) {
+        const std::int64_t* senders = at<const std::int64_t>(sender);
+        for (std::int64_t n = 0; n < count; ++n) {
+            const std::int64_t j = senders[grouping_.position[n]];
+            if (j < 0 || j >= atoms)
+                throw std::out_of_range("sender " + std::to_string(j) + " is not in 0 ... " +
+                                        std::to_string(atoms - 1));
+            senders_[n] = j;
+        }
+    }
+    Edges view() const {
+        return {atoms_, static_cast<std::int64_t>(senders_.size()), grouping_.start.data(), grouping_.position.data(),
+                senders_.data()};
+    }
+
+   private:
+    std::int64_t atoms_;
+    Grouping grouping_;
+    std::vector<std::int64_t> senders_;
+};
+
 // pass: 0 forward, 1 backward, 2 second backward. Addresses in the order of `ConvolutionArguments`, 0: not there.
 void edge_convolution(const ConvolutionTable& table, const Run& run, int pass, std::int64_t atoms, std::int64_t count,
                       std::int64_t channels, Address sender, Address receiver,
                       const std::array<Address, 11>& addresses) {
     const nb::gil_scoped_release without_gil;
-    const std::int64_t* senders = at<const std::int64_t>(sender);
-    const Grouping grouping(at<const std::int64_t>(receiver), count, atoms, "receiver");
-    std::vector<std::int64_t> sorted_senders(count);
-    for (std::int64_t n = 0; n < count; ++n) {
-        const std::int64_t j = senders[grouping.position[n]];
-        if (j < 0 || j >= atoms)
-            throw std::out_of_range("sender " + std::to_string(j) + " is not in 0 ... " + std::to_string(atoms - 1));
-        sorted_senders[n] = j;
-    }
-    const Edges edges = {atoms, count, grouping.start.data(), grouping.position.data(), sorted_senders.data()};
+    const SortedEdges edges(atoms, count, sender, receiver);
     if (run.twice)
-        convolve<double>(table, run, pass, edges, channels, addresses);
+        convolve<double>(table, run, pass, edges.view(), channels, addresses);
     else
-        convolve<float>(table, run, pass, edges, channels, addresses);
+        convolve<float>(table, run, pass, edges.view(), channels, addresses);
+}
+
+// First knot, distance of knots, number of rows.
+struct Knots {
+    double first, step;
+    std::int64_t rows;
+};
+
+template <class T>
+void convolve_table(const ConvolutionTable& table, const Run& run, int pass, const Edges& edges, std::int64_t channels,
+                    const Knots& knots, const std::array<Address, 14>& p) {
+    const TableArguments<T> arguments = {
+        channels,     knots.rows,   knots.first,  knots.step,        at<T>(p[0]),      at<T>(p[1]),  at<double>(p[2]),
+        at<T>(p[3]),  at<T>(p[4]),  at<T>(p[5]),  at<T>(p[6]),       at<double>(p[7]), at<T>(p[8]),  at<T>(p[9]),
+        at<T>(p[10]), at<T>(p[11]), at<double>(p[12]), at<T>(p[13])};
+    table_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
+}
+
+// The same with a table of radial functions; addresses in the order of `TableArguments`.
+void table_convolution(const ConvolutionTable& table, const Run& run, int pass, std::int64_t atoms, std::int64_t count,
+                       std::int64_t channels, const Knots& knots, Address sender, Address receiver,
+                       const std::array<Address, 14>& addresses) {
+    const nb::gil_scoped_release without_gil;
+    const SortedEdges edges(atoms, count, sender, receiver);
+    if (run.twice)
+        convolve_table<double>(table, run, pass, edges.view(), channels, knots, addresses);
+    else
+        convolve_table<float>(table, run, pass, edges.view(), channels, knots, addresses);
 }
 
 template <class T>
@@ -92,16 +136,20 @@ NB_MODULE(_core, module) {
              nb::arg("max_ell"), nb::arg("dim_in"), nb::arg("dim_out"), nb::arg("l_in"), nb::arg("l_sh"),
              nb::arg("first_input"), nb::arg("harmonic"), nb::arg("row"), nb::arg("column"), nb::arg("value"));
     nb::class_<ContractionTable>(module, "ContractionTable")
-        .def(nb::init<int, int, int, int, Ints, Ints, Ints, Ints>(), nb::arg("dim_in"), nb::arg("dim_out"),
-             nb::arg("num_terms"), nb::arg("order"), nb::arg("factor"), nb::arg("term"), nb::arg("first"),
-             nb::arg("end"));
+        .def(nb::init<int, int, int, const std::vector<std::array<int, 4>>&, const std::vector<std::array<int, 3>>&>(),
+             nb::arg("dim_in"), nb::arg("dim_out"), nb::arg("num_terms"), nb::arg("groups"), nb::arg("entries"));
     nb::class_<Run>(module, "Run")
         .def("__init__",
              [](Run* run, const std::string& instruction_set, bool twice, int threads) {
                  new (run) Run{instruction_set, twice, threads};
              },
              nb::arg("instruction_set"), nb::arg("double_precision"), nb::arg("threads"));
+    nb::class_<Knots>(module, "Knots")
+        .def("__init__", [](Knots* knots, double first, double step, std::int64_t rows) {
+            new (knots) Knots{first, step, rows};
+        }, nb::arg("first"), nb::arg("step"), nb::arg("rows"));
     module.def("instruction_sets", &instruction_sets);
+    module.def("table_convolution", &table_convolution);
     module.def("edge_convolution", &edge_convolution);
     module.def("symmetric_contraction", &symmetric_contraction);
     bind_engine(module);

@@ -8,12 +8,14 @@
 namespace macekit {
 
 SparseMatrix::SparseMatrix(int rows, const std::vector<int>& row, const std::vector<int>& column,
-                           const std::vector<double>& value)
+                           const std::vector<double>& value, const std::vector<int>& group_of_row)
     : row_(rows), start_(1, 0) {
     std::vector<std::vector<std::size_t>> entries(rows);
     for (std::size_t entry = 0; entry < row.size(); ++entry) entries[row[entry]].push_back(entry);
     std::iota(row_.begin(), row_.end(), 0);
     std::stable_sort(row_.begin(), row_.end(), [&](int x, int y) { return entries[x].size() < entries[y].size(); });
+    if (!group_of_row.empty())
+        std::stable_sort(row_.begin(), row_.end(), [&](int x, int y) { return group_of_row[x] < group_of_row[y]; });
     for (const int r : row_) {
         for (const std::size_t entry : entries[r]) {
             column_.push_back(column[entry]);
@@ -56,29 +58,43 @@ ConvolutionTable::ConvolutionTable(int max_ell, int dim_in, int dim_out, const s
         const int degree = degree_of_column[column[entry]];
         product.push_back(product_of_column[column[entry]] + harmonic[entry] - degree * degree);
     }
-    terms_ = {SparseMatrix(dim_out, row, product, value), SparseMatrix(num_products_, product, row, value)};
+    std::vector<int> path_of_product(num_products_), path_of_row(dim_out);
+    path_rows_.assign(paths_.size() + 1, 0);
+    for (std::size_t n = 0; n < paths_.size(); ++n)
+        for (int m = 0; m < paths_[n].inputs * (2 * paths_[n].degree + 1); ++m)
+            path_of_product[paths_[n].first_product + m] = static_cast<int>(n);
+    for (std::size_t entry = 0; entry < value.size(); ++entry) path_of_row[row[entry]] = path_of_product[product[entry]];
+    for (const int path : path_of_row) ++path_rows_[path + 1];
+    std::partial_sum(path_rows_.begin(), path_rows_.end(), path_rows_.begin());
+    terms_ = {SparseMatrix(dim_out, row, product, value), SparseMatrix(num_products_, product, row, value),
+              SparseMatrix(dim_out, row, product, value, path_of_row)};
 }
 
 template <class T>
 ConvolutionStructure<T> ConvolutionTable::view() const {
     return {dim_in_,       dim_out_,       static_cast<int>(paths_.size()), max_ell_,
             num_products_, paths_.data(),  degree_start_.data(),            terms_[0].view<T>(),
-            terms_[1].view<T>()};
+            terms_[1].view<T>(), terms_[2].view<T>(), path_rows_.data()};
 }
 
 template ConvolutionStructure<float> ConvolutionTable::view() const;
 template ConvolutionStructure<double> ConvolutionTable::view() const;
 
-ContractionTable::ContractionTable(int dim_in, int dim_out, int num_terms, int order, const std::vector<int>& factor,
-                                   const std::vector<int>& term, const std::vector<int>& first,
-                                   const std::vector<int>& end)
-    : dim_in_(dim_in), dim_out_(dim_out), num_terms_(num_terms), order_(order) {
-    for (std::size_t node = 0; node < factor.size(); ++node)
-        nodes_.push_back({factor[node], term[node], first[node], end[node]});
+ContractionTable::ContractionTable(int dim_in, int dim_out, int num_terms,
+                                   const std::vector<std::array<int, 4>>& groups,
+                                   const std::vector<std::array<int, 3>>& entries)
+    : dim_in_(dim_in), dim_out_(dim_out), num_terms_(num_terms), output_start_(dim_out + 1, 0) {
+    for (const auto& [first, second, term] : entries) entries_.push_back({first, second, term});
+    for (std::size_t n = 0; n < groups.size(); ++n) {
+        const auto& [output, first, second, begin] = groups[n];
+        groups_.push_back({first, second, begin, n + 1 < groups.size() ? groups[n + 1][3] : num_terms});
+        ++output_start_[output + 1];
+    }
+    std::partial_sum(output_start_.begin(), output_start_.end(), output_start_.begin());
 }
 
 ContractionStructure ContractionTable::view() const {
-    return {dim_in_, dim_out_, num_terms_, static_cast<int>(nodes_.size()), order_, nodes_.data()};
+    return {dim_in_, dim_out_, num_terms_, output_start_.data(), groups_.data(), entries_.data()};
 }
 
 Grouping::Grouping(const std::int64_t* group, std::int64_t count, std::int64_t groups, const char* what)

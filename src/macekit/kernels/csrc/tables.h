@@ -1,6 +1,7 @@
 // The coupling structures and the orders of edges and atoms, as the extension module owns them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -11,8 +12,9 @@ namespace macekit {
 // A sparse matrix in both precisions.
 class SparseMatrix {
    public:
+    // Rows come in ascending order of their group, where groups are given.
     SparseMatrix(int rows, const std::vector<int>& row, const std::vector<int>& column,
-                 const std::vector<double>& value);
+                 const std::vector<double>& value, const std::vector<int>& group_of_row = {});
     template <class T>
     Sparse<T> view() const;
 
@@ -37,19 +39,23 @@ class ConvolutionTable {
     int max_ell_, dim_in_, dim_out_, num_products_;
     std::vector<Path> paths_;
     std::vector<int> degree_start_;
-    std::vector<SparseMatrix> terms_;  // rows out of products, and the transpose
+    std::vector<int> path_rows_;
+    std::vector<SparseMatrix> terms_;  // rows out of products, the transpose, and rows in the order of the paths
 };
 
-// Trees of monomials of the symmetric contraction.
+// Terms of the symmetric contraction as products of variables; see `kernels/factored_terms.py`.
 class ContractionTable {
    public:
-    ContractionTable(int dim_in, int dim_out, int num_terms, int order, const std::vector<int>& factor,
-                     const std::vector<int>& term, const std::vector<int>& first, const std::vector<int>& end);
+    // Groups are (output, two variables, first entry), entries (two variables, term).
+    ContractionTable(int dim_in, int dim_out, int num_terms, const std::vector<std::array<int, 4>>& groups,
+                     const std::vector<std::array<int, 3>>& entries);
     ContractionStructure view() const;
 
    private:
-    int dim_in_, dim_out_, num_terms_, order_;
-    std::vector<Node> nodes_;
+    int dim_in_, dim_out_, num_terms_;
+    std::vector<int> output_start_;
+    std::vector<Group> groups_;
+    std::vector<Entry> entries_;
 };
 
 // Positions sorted by group, stable: those of group g are start[g] ... start[g + 1].

@@ -91,6 +91,39 @@ MACEKIT_INLINE Register<double> operator*(Register<double> x, Register<double> y
 MACEKIT_INLINE Register<float> operator+(Register<float> x, Register<float> y) { return {_mm512_add_ps(x.v, y.v)}; }
 MACEKIT_INLINE Register<double> operator+(Register<double> x, Register<double> y) { return {_mm512_add_pd(x.v, y.v)}; }
 
+// Adds the sum of the lanes of every one of some rows to totals, as many rows as there are lanes.
+MACEKIT_INLINE void add_sums_of_rows(const float* rows, float* totals) {
+    __m512 pairs[8], fours[4];
+    repeat<8>([&](auto i) MACEKIT_LAMBDA {
+        const __m512 x = _mm512_loadu_ps(rows + 32 * i.value), y = _mm512_loadu_ps(rows + 32 * i.value + 16);
+        pairs[i.value] = _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
+    });
+    repeat<4>([&](auto i) MACEKIT_LAMBDA {
+        const __m512d x = _mm512_castps_pd(pairs[2 * i.value]), y = _mm512_castps_pd(pairs[2 * i.value + 1]);
+        fours[i.value] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+                                       _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    });
+    const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x44),
+                                     _mm512_shuffle_f32x4(fours[0], fours[1], 0xEE));
+    const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2], fours[3], 0x44),
+                                      _mm512_shuffle_f32x4(fours[2], fours[3], 0xEE));
+    const __m512 sums = _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xDD));
+    _mm512_storeu_ps(totals, _mm512_add_ps(_mm512_loadu_ps(totals), sums));
+}
+MACEKIT_INLINE void add_sums_of_rows(const double* rows, double* totals) {
+    __m512d pairs[4];
+    repeat<4>([&](auto i) MACEKIT_LAMBDA {
+        const __m512d x = _mm512_loadu_pd(rows + 16 * i.value), y = _mm512_loadu_pd(rows + 16 * i.value + 8);
+        pairs[i.value] = _mm512_add_pd(_mm512_unpacklo_pd(x, y), _mm512_unpackhi_pd(x, y));
+    });
+    const __m512d low = _mm512_add_pd(_mm512_shuffle_f64x2(pairs[0], pairs[1], 0x44),
+                                      _mm512_shuffle_f64x2(pairs[0], pairs[1], 0xEE));
+    const __m512d high = _mm512_add_pd(_mm512_shuffle_f64x2(pairs[2], pairs[3], 0x44),
+                                       _mm512_shuffle_f64x2(pairs[2], pairs[3], 0xEE));
+    const __m512d sums = _mm512_add_pd(_mm512_shuffle_f64x2(low, high, 0x88), _mm512_shuffle_f64x2(low, high, 0xDD));
+    _mm512_storeu_pd(totals, _mm512_add_pd(_mm512_loadu_pd(totals), sums));
+}
+
 #else  // registers that GCC and Clang make of vector types: 32 bytes with AVX2, 16 otherwise
 
 #if defined(__AVX2__) && defined(__FMA__)
@@ -138,6 +171,12 @@ MACEKIT_INLINE Register<T> operator*(Register<T> x, Register<T> y) {
 template <class T>
 MACEKIT_INLINE Register<T> operator+(Register<T> x, Register<T> y) {
     return {x.v + y.v};
+}
+// Adds the sum of the lanes of every one of some rows to totals, as many rows as there are lanes.
+template <class T>
+MACEKIT_INLINE void add_sums_of_rows(const T* rows, T* totals) {
+    for (int row = 0; row < Register<T>::lanes; ++row)
+        totals[row] += Register<T>::load(rows + row * Register<T>::lanes).sum();
 }
 #if MACEKIT_REGISTER_BYTES == 32
 MACEKIT_INLINE Register<float> fma(Register<float> x, Register<float> y, Register<float> z) {

@@ -25,6 +25,7 @@ from archives import archive
 
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
+from macekit.interop.mace_torch.convert import read_mace_torch
 
 MARKER = "marker-of-malice"
 
@@ -205,3 +206,23 @@ def test_damage_is_found() -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"absent\.model: cannot be read: No such file"):
         read_archive(tmp_path / "absent.model")
+
+
+def test_other_files_of_torch_are_named(tmp_path: Path) -> None:
+    """What people take for models: checkpoints, and models compiled for other programs."""
+    torch.save({"model": {"weight": torch.zeros(2)}, "epoch": 3}, tmp_path / "run.pt")
+    with pytest.raises(
+        ModelFileError, match=r"expected a module, found dict\nhint: a checkpoint holds weights without"
+    ):
+        read_mace_torch(tmp_path / "run.pt")
+    (tmp_path / "lammps.pt").write_bytes(
+        archive(pickle.dumps({}, protocol=2), {"constants.pkl": b"", "code/a.py": b""})
+    )
+    with pytest.raises(ModelFileError, match=r"compiled to TorchScript .* is not read\nhint: convert the \.model file"):
+        read_mace_torch(tmp_path / "lammps.pt")
+
+
+def test_pairs_as_keys() -> None:
+    assert read_archive(archive(pickle.dumps({("a", 1): 2}, protocol=2))) == {("a", 1): 2}
+    with pytest.raises(ModelFileError, match="a key of type tuple"):
+        read_archive(archive(pickle.dumps({(("a",), 1): 2}, protocol=2)))

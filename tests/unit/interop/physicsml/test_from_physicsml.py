@@ -7,8 +7,18 @@ from typing import Any
 import pytest
 
 import macekit
+from macekit.config.stages import stage_training
 from macekit.errors import ConfigError
-from macekit.interop.physicsml.fields import COLUMNS, DATAMODULE, DEFAULTS, LOSSES, OF_ADAPTERS, TRAINING
+from macekit.interop.physicsml.fields import (
+    COLUMNS,
+    DATAMODULE,
+    DEFAULTS,
+    LOSS_NAMES,
+    LOSSES,
+    OF_ADAPTERS,
+    TRAINING,
+)
+from macekit.training.losses import Losses
 
 MSE = {"name": "MSELoss", "weight": 2.0}
 
@@ -119,7 +129,20 @@ def test_what_is_done_otherwise_is_noted() -> None:
     [
         ({"colour": 1}, "the field 'colour' has no counterpart"),
         ({"ratio_adapter_down": 2}, "the field 'ratio_adapter_down' has no counterpart"),
-        ({"transfer_learning": {"stages": []}}, "transfer_learning: stages have no counterpart"),
+        ({"transfer_learning": {"stages": []}}, "transfer_learning: pre_trained_model_path is required"),
+        ({"transfer_learning": {"repo_url": "x"}}, "transfer_learning.repo_url: models are not fetched"),
+        (
+            {"transfer_learning": {"stage": []}},
+            "(?s)transfer_learning: the field 'stage' has no.*did you mean 'stages'",
+        ),
+        (
+            {"transfer_learning": {"pre_trained_model_path": "m", "stages": [{"freeze": []}]}},
+            "stages.0: the field 'freeze'",
+        ),
+        (
+            {"transfer_learning": {"pre_trained_model_path": "m", "stages": [{"trainer": {"max_steps": 3}}]}},
+            "max_steps",
+        ),
         ({"compile": True}, "compile: compiled models"),
         ({"datamodule": {"self_interaction": True}}, "datamodule.self_interaction: edges from atoms"),
         ({"datamodule": {"train": {"batch_size": {"a": 1}}}}, "per source has no counterpart"),
@@ -133,10 +156,46 @@ def test_what_is_done_otherwise_is_noted() -> None:
     ],
 )
 def test_refused_by_name(changes: dict[str, Any], message: str) -> None:
-    if "transfer_learning" in changes:
-        changes = {"transfer_learning": {"stages": [{}]}}
     with pytest.raises(ConfigError, match=message):
         macekit.from_physicsml(description(**changes))
+
+
+def test_stages_change_only_what_they_give() -> None:
+    """The documented behaviour; PhysicsML itself replaces nested mappings whole."""
+    stages = [
+        {
+            "freeze_modules": ["mace"],
+            "datamodule": {"train": {"batch_size": 128}},
+            "optimizer": {"config": {"lr": 1e-2}},
+        },
+        {
+            "trainer": {"max_epochs": 4, "gradient_clip_val": 2.0},
+            "scheduler": {"name": "ExponentialLR", "config": {"gamma": 0.9}},
+        },
+    ]
+    transfer = {"pre_trained_model_path": "old", "modules_to_match": {"mace": "mace"}, "stages": stages}
+    run, notes = macekit.from_physicsml(
+        description(
+            transfer_learning=transfer,
+            optimizer={"name": "AdamW", "config": {"lr": 1e-3, "amsgrad": True}},
+            trainer={"max_epochs": 10},
+        )
+    )
+    finetune = run.finetune
+    assert finetune is not None
+    assert finetune.pre_trained_model_path == "old"
+    assert finetune.modules_to_match == {"mace": "mace"}
+    first, second = (stage_training(run.training, stage, "test") for stage in finetune.stages)
+    assert finetune.stages[0].freeze_modules == ["mace"]
+    assert (first.batch_size, first.max_epochs) == (128, 10)
+    assert first.optimizer.name == "AdamW"
+    assert first.optimizer.config == {"lr": 1e-2, "amsgrad": True}
+    assert first.scheduler == run.training.scheduler
+    assert (second.batch_size, second.max_epochs, second.gradient_clip) == (run.training.batch_size, 4, 2.0)
+    assert second.optimizer == run.training.optimizer
+    assert second.scheduler is not None
+    assert (second.scheduler.name, second.scheduler.config) == ("ExponentialLR", {"gamma": 0.9})
+    assert any("{module of the new model: module of the trained model}" in note for note in notes)
 
 
 def test_models_and_shapes_refused() -> None:
@@ -169,3 +228,29 @@ def test_imported_models_are_not_trained() -> None:
     }
     with pytest.raises(ConfigError, match="is for imported models, which cannot be trained"):
         macekit.TrainingRun.from_dict(values, "run.yaml")
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
+def test_losses_of_the_same_name_exist(name: str) -> None:
+    loss: dict[str, Any] = {"name": name, "weight": 3.0}
+    if name == "MultiTaskLoss":
+        loss["config"] = {"losses_configs": [{"name": "L1Loss", "weight": 0.5}]}
+    run, notes = macekit.from_physicsml(description(y_graph_scalars_loss_config=loss), train="a.xyz")
+    (term,) = (term for terms in Losses(run.model, run.data.targets).terms.values() for term in terms)
+    assert term.weight == (0.5 if name == "MultiTaskLoss" else 3.0)
+    assert ("the weight of MultiTaskLoss is left out" in "".join(notes)) == (name == "MultiTaskLoss")
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"name": "CTCLoss"}, "y_graph_scalars_loss_config: the loss 'CTCLoss' has no counterpart; there are MSELoss"),
+        ({"name": "MSEloss"}, "did you mean 'MSELoss'"),
+        ({"name": "MultiTaskLoss", "config": {"losses_configs": [{"name": "NLLLoss"}]}}, "the loss 'NLLLoss' has no"),
+        ("MSELoss", "y_graph_scalars_loss_config: expected a mapping with a name, got 'MSELoss'"),
+    ],
+)
+def test_losses_without_a_counterpart(loss: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        macekit.from_physicsml(description(y_graph_scalars_loss_config=loss), train="a.xyz")
+    assert message in str(caught.value)

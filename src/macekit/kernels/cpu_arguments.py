@@ -1,0 +1,71 @@
+"""What the C++ kernels are given: checked tensors as addresses, coupling structures, the number of threads."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from macekit.errors import UsageError
+from macekit.kernels import _core
+from macekit.kernels.structure import ConvolutionStructure
+
+LARGEST_DEGREE = 4
+WORK_PER_THREAD = 500_000
+"""Multiplications that are worth another thread, about 10 µs."""
+FORWARD, BACKWARD, BACKWARD2 = range(3)
+INSTRUCTION_SET = _core.instruction_sets()[0]
+"""The best one that this processor has."""
+
+
+def plain(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The tensor with its numbers in order in memory."""
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise UsageError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device}; expected {dtype} {list(shape)} on cpu",
+            "give all arguments of an operator in one precision and in the shapes of its structure",
+        )
+    return tensor.detach().contiguous()
+
+
+def plain_or_none(name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+    """`plain` of a tensor that may not be there."""
+    return None if tensor is None else plain(name, tensor, tuple(shape), dtype)
+
+
+def addresses(tensors: tuple[Tensor | None, ...]) -> list[int]:
+    """Where the numbers of tensors are; 0 for one that is not there."""
+    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def how_to_run(tensor: Tensor, work: int) -> _core.Run:
+    """How to run: with torch's number of threads, fewer where each would have too little of the multiplications."""
+    threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
+    return _core.Run(INSTRUCTION_SET, tensor.dtype == torch.float64, threads)
+
+
+@cache
+def convolution_table(key: str) -> _core.ConvolutionTable:
+    """A `ConvolutionStructure` for the kernels."""
+    structure = ConvolutionStructure.from_key(key)
+    if max(structure.max_ell, *structure.degrees_in) > LARGEST_DEGREE:
+        raise UsageError(
+            f"the cpu backend has degrees up to {LARGEST_DEGREE}; '{key}' has higher ones", "use the reference backend"
+        )
+    coupling = structure.coupling()
+    harmonic, row, column = np.nonzero(coupling)
+    inputs, columns = structure.input_of_column(), structure.path_of_column()
+    return _core.ConvolutionTable(
+        structure.max_ell,
+        structure.dim_in,
+        structure.dim_out,
+        [path.l_in for path in structure.paths],
+        [path.l_sh for path in structure.paths],
+        [inputs[columns.index(path.index)] for path in structure.paths],
+        harmonic.tolist(),
+        row.tolist(),
+        column.tolist(),
+        coupling[harmonic, row, column].tolist(),
+    )

@@ -1,0 +1,175 @@
+"""The edge convolution with a table of radial functions as a differentiable torch operator; see `kernels.ops`.
+
+Its backward operators are told what is asked for, by the sweep in progress (`kernels.sweeps`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.library import register_autograd, register_fake
+
+from macekit.kernels import sweeps
+from macekit.kernels.dispatch import backend_for
+from macekit.kernels.operators import LIBRARY, fresh, operator, refuse_third_derivatives, save
+from macekit.kernels.structure import ConvolutionStructure
+
+
+@operator
+def table_convolution(
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> Tensor:
+    """Messages summed at their receivers, [N, D_out, K]; see `kernels.reference.table_convolution`."""
+    return backend_for(h).table_convolution(h, y, lengths, table, sender, receiver, first, step, key)
+
+
+@operator
+def table_convolution_backward(
+    grad: Tensor,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+    geometry: bool = True,
+    weights: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients with respect to h, y, lengths and table; those not asked for are empty."""
+    return backend_for(h).table_convolution_backward(
+        grad, h, y, lengths, table, sender, receiver, first, step, key, geometry, weights
+    )
+
+
+@operator
+def table_convolution_backward2(
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    tangent_table: Tensor | None,
+    grad: Tensor,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+    geometry: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the backward, with respect to grad, h, y, lengths and table."""
+    tangents = (tangent_h, tangent_y, tangent_lengths, tangent_table)
+    return backend_for(h).table_convolution_backward2(
+        *tangents, grad, h, y, lengths, table, sender, receiver, first, step, key, geometry
+    )
+
+
+@register_fake("macekit::table_convolution", lib=LIBRARY)  # type: ignore[untyped-decorator]
+def _(
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> Tensor:
+    return h.new_empty(h.shape[0], ConvolutionStructure.from_key(key).dim_out, h.shape[2])
+
+
+@register_fake("macekit::table_convolution_backward", lib=LIBRARY)  # type: ignore[untyped-decorator]
+def _(
+    grad: Tensor,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+    geometry: bool = True,
+    weights: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return fresh(h), *_gradients(y, lengths, table, geometry, weights)
+
+
+@register_fake("macekit::table_convolution_backward2", lib=LIBRARY)  # type: ignore[untyped-decorator]
+def _(
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    tangent_table: Tensor | None,
+    grad: Tensor,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+    geometry: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return fresh(grad), fresh(h), *_gradients(y, lengths, table, geometry, True)
+
+
+def _gradients(y: Tensor, lengths: Tensor, table: Tensor, geometry: bool, weights: bool) -> tuple[Tensor, ...]:
+    asked = (geometry, geometry, weights)
+    return tuple(fresh(x) if wanted else x.new_empty(0) for x, wanted in zip((y, lengths, table), asked, strict=True))
+
+
+def _table_convolution_grad(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 9
+    wanted, tensors = sweeps.current(), ctx.saved_tensors
+    to_h, to_y, to_lengths, to_table = table_convolution_backward(
+        grad.contiguous(), *tensors, *ctx.rest, wanted.geometry, wanted.weights
+    )
+    geometry = (to_y, to_lengths) if wanted.geometry else (None, None)
+    return (to_h, *geometry, to_table if wanted.weights else None, *(None,) * 5)
+
+
+def _table_convolution_backward_grad(
+    ctx: Any,
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    tangent_table: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    *where, had_geometry, had_weights = ctx.rest
+    tangents = (
+        tangent_h,
+        *((tangent_y, tangent_lengths) if had_geometry else (None, None)),
+        tangent_table if had_weights else None,
+    )
+    if all(tangent is None for tangent in tangents):
+        return (None,) * 12
+    geometry = sweeps.current().geometry
+    out, to_h, to_y, to_lengths, to_table = table_convolution_backward2(*tangents, *ctx.saved_tensors, *where, geometry)
+    return (out, to_h, *((to_y, to_lengths) if geometry else (None, None)), to_table, *(None,) * 7)
+
+
+register_autograd("macekit::table_convolution", _table_convolution_grad, setup_context=save, lib=LIBRARY)
+register_autograd(
+    "macekit::table_convolution_backward", _table_convolution_backward_grad, setup_context=save, lib=LIBRARY
+)
+register_autograd("macekit::table_convolution_backward2", refuse_third_derivatives, lib=LIBRARY)
