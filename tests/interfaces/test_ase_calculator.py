@@ -27,13 +27,13 @@ from macekit.interfaces.trained import TrainedModel
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry per evaluation of the model: whether the stress was part of it."""
     calls: list[bool] = []
-    original = ase_interface.evaluate
+    original = ase_interface.Evaluator.__call__
 
     def counting(*arguments: Any, **options: Any) -> Any:
         calls.append(bool(options["stress"]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(ase_interface, "evaluate", counting)
+    monkeypatch.setattr(ase_interface.Evaluator, "__call__", counting)
     return calls
 
 

@@ -126,7 +126,6 @@ def make_engine(
     value: Sequence[float],
     /,
 ) -> Engine: ...
-
 def table_convolution(
     table: ConvolutionTable,
     run: Run,
