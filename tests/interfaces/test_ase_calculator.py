@@ -17,7 +17,6 @@ from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
-import macekit.interfaces.ase as ase_interface
 from macekit.cli.demo_dynamics import start_momenta
 from macekit.errors import DataError, UsageError
 from macekit.interfaces.trained import TrainedModel

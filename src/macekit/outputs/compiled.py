@@ -129,7 +129,8 @@ class Evaluator:
                 return self._compiled.evaluate(graph, forces=forces, stress=stress)
             except BackendUnavailable as failure:
                 self._refused = failure.message
-                logger.warning("%s; energies and forces come from the operators, which is slower", failure.message)
+                level = logging.INFO if self.model.facts.targets.energy is None else logging.WARNING
+                logger.log(level, "%s; its results come from the operators, which is slower", failure.message)
         return evaluate(self.model, graph, forces=forces, stress=stress)
 
     def _may_compile(self) -> bool:
