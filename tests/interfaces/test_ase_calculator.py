@@ -17,23 +17,23 @@ from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
-import macekit.interfaces.ase as ase_interface
 from macekit.cli.demo_dynamics import start_momenta
 from macekit.errors import DataError, UsageError
 from macekit.interfaces.trained import TrainedModel
+from macekit.outputs.compiled import Evaluator
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry per evaluation of the model: whether the stress was part of it."""
     calls: list[bool] = []
-    original = ase_interface.evaluate
+    original = Evaluator.__call__
 
     def counting(*arguments: Any, **options: Any) -> Any:
         calls.append(bool(options["stress"]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(ase_interface, "evaluate", counting)
+    monkeypatch.setattr(Evaluator, "__call__", counting)
     return calls
 
 

@@ -32,7 +32,7 @@ ATOMS = {"many": 23, "one": 1, "none": 0, "tasks": 300}
 TANGENTS = [(True, True, True), (True, False, False), (False, True, False), (False, False, True), (True, False, True)]
 CHANNELS = [1, 8, 16, 19, 40]
 
-cpu_arguments = cpu.cpu_arguments
+cpu_arguments = pytest.importorskip("macekit.kernels.cpu_arguments", exc_type=ImportError)
 Maker = Callable[..., tuple[Any, ...]]
 
 

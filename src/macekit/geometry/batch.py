@@ -60,6 +60,8 @@ class GraphDataset:
 
     reads_when_asked = False
     """Whether structures are read, and graphs made, whenever they are asked for."""
+    shuffle_window: int | None = None
+    """Structures that are mixed with each other when they are shuffled; None: all."""
 
     def __init__(self, structures: Sequence[Structure], facts: DatasetFacts) -> None:
         self.structures: Sequence[Structure] = structures if self.reads_when_asked else tuple(structures)

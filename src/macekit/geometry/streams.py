@@ -29,6 +29,7 @@ class StreamedGraphs(GraphDataset):
     def __init__(self, structures: StoredStructures, facts: DatasetFacts) -> None:
         super().__init__(structures, facts)
         self._num_edges = structures.num_edges()
+        self.shuffle_window = structures.store.shuffle_window
 
     def num_edges(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Number of directed edges of every structure, int64 [len], as counted when the store was made."""

@@ -21,6 +21,7 @@ from macekit.kernels.dispatch import backend_for, load
 from macekit.training.distributed import World
 from macekit.training.losses import Losses
 from macekit.training.optimizers import build_optimizer
+from macekit.training.radial import RadialFunctions
 from macekit.training.steps import Stepper
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def training_step(
         labels = {targets.energy: np.array(0.0), targets.y_node_vector: rng.normal(0.0, 1.0, (len(atoms), 3))}
         labelled.append(replace(_plain(model, atoms), targets=labels))
     dataset = GraphDataset(labelled, model.facts)
+    RadialFunctions("auto", float(dataset.num_edges().sum())).choose([module, stepper.deployed])
 
     def step() -> None:
         stepper.gradient(dataset.batch(range(len(labelled))))

@@ -1,6 +1,9 @@
 """The C++ extension module; `kernels.cpu` is its only caller."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 class ConvolutionTable:
     def __init__(
@@ -67,3 +70,71 @@ def table_convolution(
     receiver: int,
     addresses: Sequence[int],
 ) -> None: ...
+
+class Engine:
+    def piece_degree(self) -> int: ...
+    def add_layer(
+        self,
+        width: int,
+        degrees: Sequence[int],
+        num_paths: int,
+        dim_out: int,
+        dim_basis: int,
+        num_terms: int,
+        factor: Sequence[int],
+        term: Sequence[int],
+        first: Sequence[int],
+        end: Sequence[int],
+        table: NDArray[Any],
+        row: Sequence[int],
+        product: Sequence[int],
+        value: Sequence[float],
+        constant: NDArray[Any],
+        density: NDArray[Any],
+        coefficients: NDArray[Any],
+        /,
+    ) -> None: ...
+    def add_mixing(self, layer: int, degree: int, first_row: int, paths: int, matrices: NDArray[Any], /) -> None: ...
+    def add_source(
+        self, layer: int, source: int, degree: int, row_from: int, row_to: int, matrices: NDArray[Any], /
+    ) -> None: ...
+    def set_moments(self, hidden: int, table: NDArray[Any], matrices: Sequence[NDArray[Any]], /) -> None: ...
+    def set_readout(
+        self, hidden: int, outputs: int, activation: int, norm: float, /, *arrays: NDArray[Any]
+    ) -> None: ...
+    def add_reading(self, layer: int, matrices: NDArray[Any], /) -> None: ...
+    def set_repulsion(self, power: int, column: int, /, *arrays: NDArray[Any]) -> None: ...
+    def evaluate(
+        self,
+        outputs: int,
+        positions: NDArray[Any],
+        element: NDArray[Any],
+        graph: NDArray[Any],
+        edge_index: NDArray[Any],
+        shifts: NDArray[Any],
+        cell: NDArray[Any],
+        periodic: bool,
+        energies: NDArray[Any],
+        forces: NDArray[Any],
+        virial: NDArray[Any],
+        seconds: NDArray[Any],
+        first_layer: int,
+        threads: int,
+        /,
+    ) -> None: ...
+
+def make_engine(
+    instruction_set: str,
+    double_precision: bool,
+    max_ell: int,
+    channels: int,
+    num_elements: int,
+    knots: int,
+    cutoff: float,
+    pair: Sequence[int],
+    rows: int,
+    row: Sequence[int],
+    column: Sequence[int],
+    value: Sequence[float],
+    /,
+) -> Engine: ...

@@ -34,11 +34,6 @@ VARIABLE = "MACEKIT_BACKEND"
 logger = logging.getLogger("macekit")
 
 
-TableConvolution = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float, float, str], Tensor]
-TableConvolutionBackward = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
-TableConvolutionBackward2 = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
-
-
 class Backend(Protocol):
     """The functions of a backend; their definitions are those of `kernels.reference`."""
 
@@ -68,9 +63,59 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The gradients of its gradients."""
 
-    table_convolution: TableConvolution
-    table_convolution_backward: TableConvolutionBackward
-    table_convolution_backward2: TableConvolutionBackward2
+    def table_convolution(
+        self,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        /,
+    ) -> Tensor:
+        """The same with radial functions out of a table."""
+
+    def table_convolution_backward(
+        self,
+        grad: Tensor,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        geometry: bool,
+        weights: bool,
+        /,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Its gradients, as far as they are asked for."""
+
+    def table_convolution_backward2(
+        self,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_lengths: Tensor | None,
+        tangent_table: Tensor | None,
+        grad: Tensor,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        geometry: bool,
+        /,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The gradients of its gradients."""
 
     def symmetric_contraction(self, a: Tensor, coefficients: Tensor, species: Tensor, key: str, /) -> Tensor:
         """Equivariant polynomials."""

@@ -157,7 +157,8 @@ def _symmetric_contraction_grad(ctx: Any, grad: Tensor | None) -> tuple[Tensor |
         return (None,) * 4
     a, coefficients, species = ctx.saved_tensors
     weights = sweeps.current().weights
-    gradients = symmetric_contraction_backward(grad.contiguous(), a, coefficients, species, *ctx.rest, weights)
+    (key,) = ctx.rest
+    gradients = symmetric_contraction_backward(grad.contiguous(), a, coefficients, species, key, weights)
     return (gradients[0], gradients[1] if weights else None, None, None)
 
 

@@ -63,7 +63,7 @@ def prefilter(num_knots: int) -> NDArray[np.float64]:
     conditions[-1, -3:] = [-1.0, 0.0, 1.0]
     for knot in range(num_knots):
         conditions[knot + 1, knot : knot + 3] = [1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0]
-    inverse = np.linalg.inv(conditions)[:, 1:-1].copy()
+    inverse: NDArray[np.float64] = np.array(np.linalg.inv(conditions)[:, 1:-1], dtype=np.float64)
     inverse[np.abs(inverse) < SMALLEST] = 0.0
     return inverse
 

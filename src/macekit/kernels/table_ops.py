@@ -132,17 +132,20 @@ def _(
     return fresh(grad), fresh(h), *_gradients(y, lengths, table, geometry, True)
 
 
-def _gradients(y: Tensor, lengths: Tensor, table: Tensor, geometry: bool, weights: bool) -> tuple[Tensor, ...]:
-    asked = (geometry, geometry, weights)
-    return tuple(fresh(x) if wanted else x.new_empty(0) for x, wanted in zip((y, lengths, table), asked, strict=True))
+def _gradients(
+    y: Tensor, lengths: Tensor, table: Tensor, geometry: bool, weights: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    to_y, to_lengths = (fresh(y), fresh(lengths)) if geometry else (y.new_empty(0), lengths.new_empty(0))
+    return to_y, to_lengths, fresh(table) if weights else table.new_empty(0)
 
 
 def _table_convolution_grad(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 9
-    wanted, tensors = sweeps.current(), ctx.saved_tensors
+    wanted, (first, step, key) = sweeps.current(), ctx.rest
+    h, y, lengths, table, sender, receiver = ctx.saved_tensors
     to_h, to_y, to_lengths, to_table = table_convolution_backward(
-        grad.contiguous(), *tensors, *ctx.rest, wanted.geometry, wanted.weights
+        grad.contiguous(), h, y, lengths, table, sender, receiver, first, step, key, wanted.geometry, wanted.weights
     )
     geometry = (to_y, to_lengths) if wanted.geometry else (None, None)
     return (to_h, *geometry, to_table if wanted.weights else None, *(None,) * 5)
@@ -155,16 +158,19 @@ def _table_convolution_backward_grad(
     tangent_lengths: Tensor | None,
     tangent_table: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    *where, had_geometry, had_weights = ctx.rest
-    tangents = (
-        tangent_h,
-        *((tangent_y, tangent_lengths) if had_geometry else (None, None)),
-        tangent_table if had_weights else None,
-    )
-    if all(tangent is None for tangent in tangents):
+    first, step, key, had_geometry, had_weights = ctx.rest
+    if not had_geometry:
+        tangent_y = tangent_lengths = None
+    if not had_weights:
+        tangent_table = None
+    if tangent_h is None and tangent_y is None and tangent_lengths is None and tangent_table is None:
         return (None,) * 12
+    tangents = tangent_h, tangent_y, tangent_lengths, tangent_table
+    grad, h, y, lengths, table, sender, receiver = ctx.saved_tensors
     geometry = sweeps.current().geometry
-    out, to_h, to_y, to_lengths, to_table = table_convolution_backward2(*tangents, *ctx.saved_tensors, *where, geometry)
+    out, to_h, to_y, to_lengths, to_table = table_convolution_backward2(
+        *tangents, grad, h, y, lengths, table, sender, receiver, first, step, key, geometry
+    )
     return (out, to_h, *((to_y, to_lengths) if geometry else (None, None)), to_table, *(None,) * 7)
 
 

@@ -36,6 +36,9 @@ class LinearReadout(nn.Module):
 class ScalarMLP(nn.Module):
     """Read-out of the last layer for scalars: linear, activation, linear, without biases."""
 
+    linear_1: LinearReadout
+    linear_2: LinearReadout
+
     def __init__(
         self, channels: int, hidden: int, num_outputs: int, generator: Generator, activation: str = "silu"
     ) -> None:
@@ -51,6 +54,10 @@ class ScalarMLP(nn.Module):
 
 class BiasedMLP(nn.Module):
     """Read-out of the last layer for scalars with two hidden layers, biases after the first of them."""
+
+    linear_mid: LinearReadout
+    linear_1: LinearReadout
+    linear_2: LinearReadout
 
     def __init__(
         self, channels: int, hidden: int, num_outputs: int, generator: Generator, activation: str = "silu"

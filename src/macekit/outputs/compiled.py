@@ -1,4 +1,4 @@
-"""Energies, forces and stress by the inference engine where it has all that a model does, otherwise by the operators."""
+"""Energies, forces and stress by the inference engine where it can compute a model, otherwise by the operators."""
 
 from __future__ import annotations
 
@@ -93,10 +93,12 @@ class CompiledModel:
         """
         graph = _built_in(self._elements, self.model.backbone.cutoff)
         expected, found = evaluate(self.model, graph, forces=True, stress=False), self.evaluate(graph, forces=True)
+        is_single = torch.float32 in (self.dtype, self.model.dtype)
+        tolerance = TOLERANCES[torch.float32 if is_single else torch.float64]
         for name in ("y_graph_scalars::nodes", "y_node_vector"):
             difference = float((found[name] - expected[name]).abs().max())
             largest = float(expected[name].abs().max())
-            if not difference <= TOLERANCES[torch.promote_types(self.dtype, torch.float32)] * max(largest, 1e-3):
+            if not difference <= tolerance * max(largest, 1e-3):
                 self._engine = None
                 raise BackendUnavailable(
                     f"the inference engine does not reproduce the operators: {name} differs by {difference:.1e} "
@@ -127,7 +129,8 @@ class Evaluator:
                 return self._compiled.evaluate(graph, forces=forces, stress=stress)
             except BackendUnavailable as failure:
                 self._refused = failure.message
-                logger.warning("%s; energies and forces come from the operators, which is slower", failure.message)
+                level = logging.INFO if self.model.facts.targets.energy is None else logging.WARNING
+                logger.log(level, "%s; its results come from the operators, which is slower", failure.message)
         return evaluate(self.model, graph, forces=forces, stress=stress)
 
     def _may_compile(self) -> bool:

@@ -57,21 +57,26 @@ def evaluate(
         outputs: dict[str, Tensor] = model(moved)
         energy = _differentiated(model, outputs["y_graph_scalars"])
         inputs = [positions] if strain is None else [positions, strain]
-        if not energy.requires_grad:  # no edges at all: the energy does not depend on the positions
-            gradients = [torch.zeros_like(tensor) for tensor in inputs]
-        else:
-            keep = {"create_graph": training, "retain_graph": training}
-            with sweep(geometry=True, weights=False):
-                found = torch.autograd.grad(energy.sum(), inputs, allow_unused=True, **keep)
-            gradients = [
-                torch.zeros_like(tensor) if gradient is None else gradient
-                for gradient, tensor in zip(found, inputs, strict=True)
-            ]
+        gradients = _gradients(energy, inputs, training)
         if forces:
             outputs["y_node_vector"] = -gradients[0]
         if strain is not None:
             outputs["stress"] = per_volume(gradients[1], graph)
     return outputs if training else {name: value.detach() for name, value in outputs.items()}
+
+
+def _gradients(energy: Tensor, inputs: list[Tensor], training: bool) -> list[Tensor]:
+    """Of the energies by every input, zeros where they do not depend on it."""
+    if not energy.requires_grad:  # no edges at all
+        return [torch.zeros_like(tensor) for tensor in inputs]
+    with sweep(geometry=True, weights=False):
+        found = torch.autograd.grad(
+            energy.sum(), inputs, create_graph=training, retain_graph=training, allow_unused=True
+        )
+    return [
+        torch.zeros_like(tensor) if gradient is None else gradient
+        for gradient, tensor in zip(found, inputs, strict=True)
+    ]
 
 
 def _differentiated(model: Mace, columns: Tensor) -> Tensor:

@@ -15,24 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macekit.kernels.engine import (
-    HIGHEST_ELL,
-    HIGHEST_INPUT,
-    MOST_COLUMNS,
-    NOTHING,
-    FloatArray,
-    FoldedLayer,
-    FoldedModel,
-    Map,
-    Moments,
-    Readout,
-    Repulsion,
-)
+from macekit.kernels.engine import HIGHEST_ELL, HIGHEST_INPUT, MOST_COLUMNS
+from macekit.kernels.folded import NOTHING, FloatArray, FoldedLayer, FoldedModel, Map, Moments, Readout, Repulsion
 from macekit.kernels.structure import ContractionStructure
 from macekit.model.interaction import AverageNumber, Interaction
 from macekit.model.layer import Layer
 from macekit.model.linear import AttributeLinear, DegreeLinear
 from macekit.model.mace import Mace
+from macekit.model.nonlinear import NonlinearInteraction
 from macekit.model.readout import BiasedMLP, LinearReadout, ScalarHead, ScalarMLP
 from macekit.model.repulsion import BOHR, COULOMB
 from macekit.model.tuners import SSF, NoTuner
@@ -120,6 +110,8 @@ def fold(model: Mace, elements: Sequence[int], dtype: torch.dtype) -> FoldedMode
         for t, layer in enumerate(_layers(model)):
             is_last = t == len(backbone.layers) - 1
             folded, features = _fold_layer(layer, t, is_last, features, tables, index)
+            if layer.bias is not None:
+                features = Affine(features.maps, features.constant + layer.bias)
             tuner = backbone.tuners[t]
             if isinstance(tuner, SSF):
                 features = _tuned(features, tuner)
@@ -140,6 +132,7 @@ def _layers(model: Mace) -> list[Layer]:
 
 
 def _highest_sent(layer: Layer) -> int:
+    assert isinstance(layer.interaction, (Interaction, NonlinearInteraction))
     return max(layer.interaction.degrees_up)
 
 
@@ -199,7 +192,7 @@ def _fold_layer(
 
 
 def _tuned(features: Affine, tuner: SSF) -> Affine:
-    scales = {l: gamma for l, gamma in zip(tuner.degrees, tuner.gamma, strict=True)}
+    scales = dict(zip(tuner.degrees, tuner.gamma, strict=True))
     maps = {key: value * scales[key[1]] for key, value in features.maps.items()}
     return Affine(maps, features.constant * scales[0] + tuner.beta)
 
@@ -220,7 +213,6 @@ def _fold_readout(model: Mace, per_layer: Sequence[Affine], index: Tensor) -> Re
         else:
             columns[0, :, :hidden] = _scaled(mlp.linear_1)
         total = total.plus(features.times({0: columns}))
-    is_biased = isinstance(mlp, BiasedMLP)
     targets = model.facts.targets
     is_energy = [float(name == targets.energy) for name in targets.y_graph_scalars]
     return Readout(
@@ -229,10 +221,10 @@ def _fold_readout(model: Mace, per_layer: Sequence[Affine], index: Tensor) -> Re
         norm=mlp.activation.norm,
         reads=total.sources([0]),
         constant=total.constant.numpy(),
-        middle=_scaled(mlp.linear_mid).numpy() if is_biased else NOTHING,
-        middle_bias=mlp.bias_mid.numpy() if is_biased else NOTHING,
+        middle=_scaled(mlp.linear_mid).numpy() if isinstance(mlp, BiasedMLP) else NOTHING,
+        middle_bias=mlp.bias_mid.numpy() if isinstance(mlp, BiasedMLP) else NOTHING,
         last=_scaled(mlp.linear_2).numpy(),
-        last_bias=mlp.bias_2.numpy() if is_biased else np.zeros(outputs),
+        last_bias=mlp.bias_2.numpy() if isinstance(mlp, BiasedMLP) else np.zeros(outputs),
         scale=head.scale.value.numpy(),
         offset=(head.reference.value[index] + head.shift.value).numpy(),
         seed=np.ones(outputs) if model.config.compatibility == "physicsml" else np.array(is_energy),

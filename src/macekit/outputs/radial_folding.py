@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from macekit.errors import BackendUnavailable
-from macekit.kernels.engine import NOTHING, PIECE_DEGREE, FloatArray, engine_paths
+from macekit.kernels.engine import PIECE_DEGREE, engine_paths
+from macekit.kernels.folded import NOTHING, FloatArray
 from macekit.model.basis import polynomial_envelope
 from macekit.model.interaction import Interaction, NeighbourDensity
+from macekit.model.layer import Layer
 from macekit.model.mace import Mace
 from macekit.model.mlp import RadialMLP
 from macekit.model.radial import DistanceTransform
 from macekit.outputs.radial_tables import PiecewiseTable, piecewise
 
-KNOTS = {torch.float32: (128, 192, 256, 384, 512, 1024), torch.float64: (128, 192, 256, 384, 512, 1024)}
+KNOTS = (128, 192, 256, 384, 512, 768, 1024, 1536)
 """Numbers of intervals that are tried."""
-VALUE_BOUND = {torch.float32: 1e-6, torch.float64: 1e-12}
-SLOPE_BOUND = {torch.float32: 5e-6, torch.float64: 2e-10}
+VALUE_BOUND = {torch.float32: 1e-7, torch.float64: 1e-12}
+SLOPE_BOUND = {torch.float32: 1e-6, torch.float64: 1e-10}
 """Errors that are allowed, relative to the largest value and slope."""
-LARGEST_TABLE = 4_000_000_000
+LARGEST_TABLE = 2_000_000_000
 """Bytes of all tables of a model."""
 
 
@@ -59,15 +61,25 @@ def tabulate(model: Mace, elements: Sequence[int], dtype: torch.dtype) -> Radial
     """
     pair, pairs = _pairs(model, elements)
     worst = ""
-    for knots in KNOTS[dtype]:
+    for knots in KNOTS:
         _check_size(model, len(pairs), knots, dtype)
-        tables = [_tables(model, sender, receiver, knots, PIECE_DEGREE[dtype]) for receiver, sender in pairs]
-        errors = [part for parts in tables for part in parts if part is not None]
-        value, slope = max(part.value_error for part in errors), max(part.slope_error for part in errors)
-        if value <= VALUE_BOUND[dtype] and slope <= SLOPE_BOUND[dtype]:
+        tables: list[Parts] = []
+        for receiver, sender in pairs:
+            tables.append(_tables(model, sender, receiver, knots, PIECE_DEGREE[dtype]))
+            value = max(part.value_error for part in tables[-1] if part is not None)
+            slope = max(part.slope_error for part in tables[-1] if part is not None)
+            if value > VALUE_BOUND[dtype] or slope > SLOPE_BOUND[dtype]:
+                worst = f"{value:.1e} (slope {slope:.1e}) with {knots} knots"
+                break
+        else:
             return _collect(model, pair, tables, knots)
-        worst = f"{value:.1e} (slope {slope:.1e}) with {knots} knots"
     raise TooSharp(f"radial functions that a table cannot hold: error {worst}")
+
+
+def interactions(model: Mace) -> list[Interaction]:
+    """The interactions of all layers, which are not the non-linear one."""
+    found = [layer.interaction for layer in model.backbone.layers if isinstance(layer, Layer)]
+    return [interaction for interaction in found if isinstance(interaction, Interaction)]
 
 
 def _pairs(model: Mace, elements: Sequence[int]) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
@@ -75,7 +87,8 @@ def _pairs(model: Mace, elements: Sequence[int]) -> tuple[NDArray[np.int64], lis
     count = len(elements)
     if type(model.backbone.basis.transform) is DistanceTransform:
         return np.zeros((count, count), dtype=np.int64), [(elements[0], elements[0])]
-    pair, pairs = np.zeros((count, count), dtype=np.int64), []
+    pair = np.zeros((count, count), dtype=np.int64)
+    pairs: list[tuple[int, int]] = []
     for i in range(count):
         for j in range(i + 1):  # transforms are symmetric in the two elements
             pair[i, j] = pair[j, i] = len(pairs)
@@ -84,9 +97,7 @@ def _pairs(model: Mace, elements: Sequence[int]) -> tuple[NDArray[np.int64], lis
 
 
 def _check_size(model: Mace, pairs: int, knots: int, dtype: torch.dtype) -> None:
-    functions = 0
-    for layer in model.backbone.layers:
-        functions += len(layer.interaction.structure.paths) * layer.interaction.width
+    functions = sum(len(each.structure.paths) * each.width for each in interactions(model))
     size = pairs * (knots + 1) * (PIECE_DEGREE[dtype] + 1) * functions * 8
     if size > LARGEST_TABLE:
         raise TooSharp(f"radial tables of {size / 1e9:.0f} GB for {pairs} pairs of elements")
@@ -97,14 +108,14 @@ Parts = list[PiecewiseTable | None]
 
 
 def _tables(model: Mace, sender: int, receiver: int, knots: int, degree: int) -> Parts:
-    cutoff, parts = model.backbone.cutoff, []
-    for layer in model.backbone.layers:
-        interaction = layer.interaction
+    cutoff = model.backbone.cutoff
+    parts: Parts = []
+    for interaction in interactions(model):
         parts.append(piecewise(_seen(model, sender, receiver, _weights(interaction)), cutoff, knots, degree))
         is_by_density = isinstance(interaction.normalisation, NeighbourDensity)
         density = _seen(model, sender, receiver, _density(interaction)) if is_by_density else None
         parts.append(None if density is None else piecewise(density, cutoff, knots, degree))
-    hidden = _seen(model, sender, receiver, model.backbone.layers[0].interaction.radial.hidden)
+    hidden = _seen(model, sender, receiver, interactions(model)[0].radial.hidden)
     return [*parts, piecewise(hidden, cutoff, knots, degree)]
 
 
@@ -140,8 +151,8 @@ def _collect(model: Mace, pair: NDArray[np.int64], tables: list[Parts], knots: i
         return np.stack([part.coefficients for part in found if part is not None]) if found[0] else NOTHING
 
     weights, densities = [], []
-    for t, layer in enumerate(model.backbone.layers):
-        width = layer.interaction.width
+    for t, interaction in enumerate(interactions(model)):
+        width = interaction.width
         values = stacked(2 * t)
         weights.append(values.reshape(*values.shape[:3], -1, width))
         densities.append(stacked(2 * t + 1))

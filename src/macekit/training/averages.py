@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from macekit.model.groups import ROWS
 from macekit.model.mace import Mace
@@ -41,7 +40,10 @@ class Averages:
 
     def __init__(self, model: Mace, network: Mace, *, ema: float | None) -> None:
         self.model, self.network = model, network
-        self.ema = None if ema is None else AveragedModel(model, multi_avg_fn=_warming_average(ema))
+        self.decay = ema
+        self.ema = None if ema is None else AveragedModel(model)
+        self._averaged: list[Tensor] = [] if self.ema is None else list(self.ema.module.parameters())
+        self._current: list[Tensor] = list(model.parameters())
         self.swa: AveragedModel | None = None
         self._converted: Mace | None = None
 
@@ -60,9 +62,18 @@ class Averages:
         return self._converted
 
     def after_step(self) -> None:
-        """Follow the weights."""
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
+        """Let the moving average follow the weights, all in one operation.
+
+        Its decay grows as (1 + n) / (10 + n) to its final value, so that a short run is not held back by its first
+        weights. What `AveragedModel.update_parameters` does, without its grouping of tensors at every step.
+        """
+        if self.ema is None or self.decay is None:
+            return
+        number = int(self.ema.n_averaged)
+        decay = min(self.decay, (1 + number) / (10 + number)) if number else 0.0
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averaged, self._current, 1.0 - decay)
+        self.ema.n_averaged += 1
 
     def after_epoch(self, *, equally: bool) -> None:
         """Take the weights at the end of an epoch into the equal average, if there is to be one."""
@@ -86,17 +97,3 @@ class Averages:
         if state["swa"] is not None:
             self.swa = AveragedModel(self.model)
             self.swa.load_state_dict(state["swa"])
-
-
-def _warming_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average whose decay grows as (1 + n) / (10 + n) to its final value.
-
-    So a short run is not held back by its first weights.
-    """
-
-    def average(averaged: Any, current: Any, count: Any) -> None:
-        number = int(count)
-        update: Any = get_ema_multi_avg_fn(min(decay, (1 + number) / (10 + number)))
-        update(averaged, current, count)
-
-    return average

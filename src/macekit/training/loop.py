@@ -45,7 +45,6 @@ class Fit:
         settings: Seed, precision, and how often there are lines and checkpoints. Not changed.
         directory: Where checkpoints and metrics go.
         log: Where lines go.
-        shuffle_window: Structures that are mixed with each other where they are read from a store.
         trackers: What else receives the metrics of epochs.
         fingerprint: What a checkpoint must agree with to be resumed.
 
@@ -64,7 +63,6 @@ class Fit:
         settings: RunConfig,
         directory: RunDirectory,
         log: RunLog,
-        shuffle_window: int | None = None,
         trackers: Trackers | None = None,
         fingerprint: dict[str, Any] | None = None,
     ) -> None:
@@ -88,7 +86,7 @@ class Fit:
             seed=settings.seed,
             rank=world.rank,
             world_size=world.size,
-            window=shuffle_window,
+            window=train_set.shuffle_window,
         )
         self.schedule = Schedule(config, optimizer, num_steps=self._num_steps)
         self.monitor = self._watched(config.monitor, "training.monitor")

@@ -31,6 +31,12 @@ ELEMENTWISE: Final[dict[str, type[nn.Module]]] = {
 }
 """The losses of `torch.nn` that compare element with element, so that a missing label can be left out."""
 
+OF_ROWS: Final[dict[str, type[nn.Module]]] = {
+    "CrossEntropyLoss": nn.CrossEntropyLoss,
+    "MultiLabelSoftMarginLoss": nn.MultiLabelSoftMarginLoss,
+}
+"""The losses of `torch.nn` that compare a row of scalars, classes or labels, with a row."""
+
 ALIASES: Final[dict[str, tuple[str, bool]]] = {
     "WeightedMSELoss": ("MSELoss", True),
     "MaskedMSELoss": ("MSELoss", False),
@@ -62,7 +68,7 @@ class Term(nn.Module):
         self.is_mean = is_mean
         self.per_atom = per_atom
         self.needs_variance = isinstance(function, nn.GaussianNLLLoss)
-        self.is_of_rows = isinstance(function, L2NormLoss)
+        self.is_of_rows = isinstance(function, (L2NormLoss, *OF_ROWS.values()))
 
     def forward(self, prediction: Tensor, label: Tensor, std: Tensor | None) -> Tensor:
         """Loss of every element, in the shape of `prediction`, or of every row; `std` for Gaussian likelihoods."""
@@ -72,7 +78,7 @@ class Term(nn.Module):
             value = self.function(prediction, label, std.square())
         else:
             value = self.function(prediction, label)
-        return value
+        return value[:, None] if value.dim() == 1 else value
 
 
 def loss_terms(config: LossConfig, output: str, num_columns: int) -> list[Term]:
@@ -117,8 +123,13 @@ def loss_terms(config: LossConfig, output: str, num_columns: int) -> list[Term]:
 
 def _term(config: LossConfig, output: str, columns: slice, where: str, weight: float = 1.0) -> Term:
     name, per_atom = ALIASES.get(config.name, (config.name, False))
-    if name not in ELEMENTWISE and name not in VECTOR_LOSSES:
+    kinds = ELEMENTWISE | VECTOR_LOSSES | OF_ROWS
+    if name not in kinds:
         raise _unknown(config.name, where)
+    if name in OF_ROWS and not (output.endswith("_scalars") and columns == slice(None)):
+        raise ConfigError(
+            f"{where}: {name} compares whole rows of scalars; give it to y_graph_scalars or y_node_scalars"
+        )
     if name in VECTOR_LOSSES and output.endswith("_scalars"):
         raise ConfigError(f"{where}: {name} is of vectors, and {output} is none; use HuberLoss, MSELoss or L1Loss")
     arguments = dict(config.config)
@@ -132,7 +143,7 @@ def _term(config: LossConfig, output: str, columns: slice, where: str, weight: f
         )
     if name == "GaussianNLLLoss" and output != "y_graph_scalars":
         raise ConfigError(f"{where}: GaussianNLLLoss needs a variance, which only y_graph_scalars has")
-    function = _build((ELEMENTWISE | VECTOR_LOSSES)[name], config.name, arguments, where)
+    function = _build(kinds[name], config.name, arguments, where)
     return Term(function, columns, weight, is_mean=reduction == "mean", per_atom=per_atom)
 
 
@@ -165,7 +176,7 @@ def _build(kind: type[nn.Module], name: str, arguments: Mapping[str, Any], where
 
 
 def _unknown(name: str, where: str) -> ConfigError:
-    known = [*ELEMENTWISE, *VECTOR_LOSSES, *ALIASES, MULTI_TASK]
+    known = [*ELEMENTWISE, *OF_ROWS, *VECTOR_LOSSES, *ALIASES, MULTI_TASK]
     if name.endswith("Loss") and hasattr(nn, name):
         return ConfigError(
             f"{where}.name: {name} does not compare prediction and label element by element, "

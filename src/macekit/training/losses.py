@@ -217,9 +217,9 @@ def _reduce(
         prediction, label = prediction / atoms, label / atoms
         std = None if std is None else std / atoms
     value = term(prediction, label, std)
-    if term.is_of_rows:
-        present = present.all(dim=1, keepdim=True)
     row_weights = weights if weights.shape[1] == 1 else weights[:, columns]
+    if term.is_of_rows:
+        present, row_weights = present.all(dim=1, keepdim=True), row_weights.mean(dim=1, keepdim=True)
     value = torch.where(present, value * row_weights, 0.0)
     return value.sum(), present.sum().to(torch.float64)
 

@@ -86,7 +86,6 @@ def rehearse(run: TrainingRun, console: Console | None = None) -> Estimate:
             settings=run.run,
             directory=directory,
             log=log,
-            shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
         )
         estimate = _measured(fit, world)
     log.show(estimate.table())

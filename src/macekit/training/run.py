@@ -99,18 +99,23 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         if isinstance(data.train, StoredStructures):
             train_set = graphs_of(data.sample(), facts)
             log.line(f"errors of the training data are those of {len(train_set)} structures, spread over the store")
-        if run.model.graph_scalars_loss is not None:
-            model, change = calibrated(model, train_set)
-            facts = model.facts
-            if change:
-                log.line(
-                    f"scaling_mean moved by {1000 * change:+.3f} meV, the mean error of the training energies per atom"
-                )
+        model = _calibrated(run, model, train_set, log)
         evaluations = _evaluate(model, train_set, valid_set, data, world)
         if world.is_main:
             _write_results(model, fit, evaluations, directory, log, str(fingerprint["data"]["hash"]))
         world.barrier()
-    return TrainingResult(directory.path, model, facts, fit, evaluations)
+    return TrainingResult(directory.path, model, model.facts, fit, evaluations)
+
+
+def _calibrated(run: TrainingRun, model: Mace, train_set: GraphDataset, log: RunLog) -> Mace:
+    """The model with the constant per atom that fits the training energies best."""
+    if run.model.graph_scalars_loss is not None:
+        model, change = calibrated(model, train_set)
+        if change:
+            log.line(
+                f"scaling_mean moved by {1000 * change:+.3f} meV, the mean error of the training energies per atom"
+            )
+    return model
 
 
 def _opened(

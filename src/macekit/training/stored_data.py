@@ -43,6 +43,7 @@ def opened_store(items: Sequence[str | SourceConfig], config: DataConfig, where:
             "prepare one store from all files; their weights are kept in it",
         )
     store = open_store(stores[0], config)
+    store.shuffle_window = config.shuffle_window
     store.cached_blocks = 2 * -(-config.shuffle_window // BLOCK) + 8  # a block of the sampler may lie across two
     return store
 

@@ -21,6 +21,8 @@ MACE_TORCH = {
     "universal": 0.0015596243338446953,
     "l1l2energyforces": 0.22290140284161805,
 }
+# python tests/unit/training/make_physicsml_loss_values.py, with PhysicsML 0.6
+PHYSICSML = {"masked": 1.09375, "multi_task": 1.625, "huber": 0.71875, "weighted_one_structure": 0.09765625}
 SQUARES = {
     "y_graph_scalars": {"name": "WeightedMSELoss", "weight": 2.0},
     "y_node_vector": {"name": "MSELoss", "weight": 3.0},
@@ -91,6 +93,49 @@ def test_weights_and_missing_labels_count_in_all_of_them(name: str, make_batch: 
     (gradient,) = torch.autograd.grad(total, predicted["y_node_vector"])
     assert (gradient[:2] == 0).all()
     assert (gradient[2:] != 0).any()
+
+
+@pytest.mark.parametrize("name", PHYSICSML)
+def test_numbers_of_physicsml(name: str, make_batch: Any) -> None:
+    nan = float("nan")
+    prediction = torch.tensor([[0.5, -1.0], [2.0, 0.25], [-0.75, 1.5]], dtype=torch.float64)
+    label = torch.tensor([[0.25, nan], [nan, 1.0], [-1.5, 0.5]], dtype=torch.float64)
+    tasks = [{"name": "MSELoss", "weight": 2.0}, {"name": "L1Loss", "weight": 3.0}]
+    config = {
+        "masked": {"name": "MaskedMSELoss", "weight": 2.0},
+        "multi_task": {"name": "MultiTaskLoss", "config": {"losses_configs": tasks}},
+        "huber": {"name": "HuberLoss", "weight": 2.0, "config": {"delta": 0.5}},
+        "weighted_one_structure": {"name": "WeightedMSELoss", "weight": 2.0},
+    }[name]
+    atoms = (2, 3, 4)
+    if name == "huber":
+        label = label.nan_to_num(0.125)
+    if name == "weighted_one_structure":
+        prediction, label, atoms = prediction[2:], label[2:], (4,)
+    targets = TargetsConfig(y_graph_scalars=["a", "b"])
+    losses = Losses(ModelConfig(y_graph_scalars_loss_config=config), targets)
+    batch = make_batch({"a": label[:, 0], "b": label[:, 1]}, atoms=atoms)
+    total = losses.total(losses({"y_graph_scalars": prediction}, batch))
+    assert total.item() == pytest.approx(PHYSICSML[name], rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "MultiLabelSoftMarginLoss"])
+def test_losses_of_whole_rows(name: str, make_batch: Any) -> None:
+    """A row without one of its labels is left out; weights act on rows."""
+    generator = torch.Generator().manual_seed(2)
+    prediction = torch.randn(3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    label = torch.rand(3, 2, generator=generator, dtype=torch.float64)
+    label[1, 0] = torch.nan
+    targets = TargetsConfig(y_graph_scalars=["a", "b"])
+    losses = Losses(ModelConfig(y_graph_scalars_loss_config={"name": name}), targets)
+    batch = make_batch({"a": label[:, 0], "b": label[:, 1]}, atoms=(1, 2, 3), weights=(3.0, 5.0, 1.0))
+    rows = getattr(torch.nn, name)(reduction="none")(prediction[[0, 2]], label[[0, 2]])
+    total = losses.total(losses({"y_graph_scalars": prediction}, batch))
+    torch.testing.assert_close(total, (3.0 * rows[0] + rows[1]) / 2)
+    (gradient,) = torch.autograd.grad(total, prediction)
+    assert (gradient[1] == 0).all()
+    with pytest.raises(ConfigError, match=f"{name} compares whole rows of scalars"):
+        losses_of({"y_node_vector": {"name": name}})
 
 
 @pytest.mark.parametrize("name", VECTOR_LOSSES)

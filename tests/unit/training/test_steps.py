@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import macekit
 from macekit.config import DatasetFacts, ModelConfig, OptimizerConfig, TargetsConfig
@@ -121,6 +122,27 @@ def test_a_mixed_step_is_a_float64_step_of_a_float32_gradient():
         assert torch.equal(mine, theirs)
     for mine, theirs in zip(subject.deployed.parameters(), other.deployed.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_the_moving_average_is_that_of_torch():
+    subject = stepper()
+    counts = iter(range(1, 100))
+
+    def decay() -> float:
+        number = next(counts)
+        return min(0.9, (1 + number) / (10 + number))
+
+    def average(averaged, current, _):
+        get_ema_multi_avg_fn(decay())(averaged, current, None)
+
+    expected = AveragedModel(subject.model, multi_avg_fn=average)
+    for _ in range(30):
+        subject.gradient(dataset().batch([0, 1, 2]))
+        subject.update()
+        expected.update_parameters(subject.model)
+    assert int(subject.averages.ema.n_averaged) == int(expected.n_averaged) == 30
+    for mine, theirs in zip(subject.deployed.parameters(), expected.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-14, atol=0)
 
 
 def test_the_equal_average_is_one_of_ends_of_epochs():

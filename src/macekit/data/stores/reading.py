@@ -55,6 +55,8 @@ class Store:
         self._starts = np.concatenate([[0], np.cumsum([len(shard) for shard in self._shards])])
         self._verified: set[int] = set()
         self._cache: OrderedDict[tuple[int, int], list[Structure]] = OrderedDict()
+        self.shuffle_window: int | None = None
+        """Structures that are mixed with each other when they are shuffled; None: all."""
         self.cached_blocks = 64
         """Blocks that are kept in memory."""
 

@@ -65,7 +65,7 @@ def fit_in_stages(
         valid_set: Validation structures, or None.
         new_rows: Elements that are new in a trained model, by index; their rows are trained with every tuner.
         world: Processes.
-        directory: Of the run. All stages but the last write into directories of their own in it.
+        directory: Of the run. Stages but the last write into directories of their own in it.
         log: Where lines go.
         fingerprint: What a checkpoint must agree with to be resumed.
         resume: Whether to go on from the last checkpoint.
@@ -76,7 +76,6 @@ def fit_in_stages(
     """
     plans = _plans(run, model)
     history: list[dict[str, Any]] = []
-    result: FitResult | None = None
     for number, plan in enumerate(plans, 1):
         place = directory if number == len(plans) else RunDirectory(directory.stage(number))
         if world.is_main:
@@ -85,7 +84,7 @@ def fit_in_stages(
             set_trainable(model, plan.names, new_rows)
             log.line(f"stage {number} of {len(plans)}: " * (len(plans) > 1) + trainable_report(model))
             model.config = plan.model
-        stage = {"number": number, "training": plan.training.model_dump(mode="json")}
+        stage = {"stage": {"number": number, "training": plan.training.model_dump(mode="json")}}
         fit = Fit(
             model,
             plan.training,
@@ -96,12 +95,10 @@ def fit_in_stages(
             directory=place,
             log=log,
             trackers=trackers,
-            shuffle_window=run.data.shuffle_window if train_set.reads_when_asked else None,
-            fingerprint=fingerprint | ({"stage": stage} if len(plans) > 1 else {}),
+            fingerprint=fingerprint | (stage if len(plans) > 1 else {}),
         )
         result = fit.run(resume=resume and has_checkpoint(place.last))
         trackers.earlier_epochs += result.num_epochs
         history += [{**row, "stage": number} for row in result.history] if len(plans) > 1 else result.history
-    assert result is not None
     model.requires_grad_(True)
     return replace(result, history=history)
