@@ -25,7 +25,7 @@ from rich.console import Console
 import macekit
 
 RATES = {"scratch": 0.01, "heads": 0.01, "ssf": 0.01, "adapter": 0.005, "lora": 0.002, "full": 0.001}
-"""Learning rate of every way, chosen by the validation error of a few epochs."""
+"""Learning rate of every way; not searched for."""
 LOSSES = {
     "y_graph_scalars_loss_config": {"name": "WeightedMSELoss", "weight": 10.0},
     "y_node_vector_loss_config": {"name": "MSELoss", "weight": 10.0},
