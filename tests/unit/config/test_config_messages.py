@@ -64,7 +64,7 @@ def message_of(**sections: dict[str, Any]) -> str:
             "run.yaml: nothing to train: every loss is missing",
         ),
         ({"model": {"compute_forces": True}}, "add y_node_vector: forces"),
-        ({"run": {"dtype": "float16"}}, "run.dtype: expected 'float32' or 'float64', got 'float16'"),
+        ({"run": {"dtype": "float16"}}, "run.dtype: expected 'float32', 'float64' or 'mixed', got 'float16'"),
         (
             {"training": {"ema": 3}, "run": {"seed": "x"}},
             "less than 1, got 3; run.seed: expected a whole number",
