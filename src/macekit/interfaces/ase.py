@@ -71,15 +71,21 @@ class MaceCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation, features that the model reads included."""
-        changes: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
-        if self.atoms is None:
-            return changes
+        if (before := self.atoms) is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (before.positions, atoms.positions),
+            "numbers": (before.numbers, atoms.numbers),
+            "cell": (before.cell.array, atoms.cell.array),
+            "pbc": (before.pbc, atoms.pbc),
+        }  # what ASE's own comparison looks at, which takes longer than a small molecule's forces
+        changes = [name for name, (one, other) in pairs.items() if not _within(one, other, tol)]
         facts = self.model.facts
         for name in facts.node_features:
-            if not _same(self.atoms.arrays.get(name), atoms.arrays.get(name)):
+            if not _same(before.arrays.get(name), atoms.arrays.get(name)):
                 changes.append(name)
         key = facts.edge_features
-        if key is not None and not _same(self.atoms.info.get(key), atoms.info.get(key)):
+        if key is not None and not _same(before.info.get(key), atoms.info.get(key)):
             changes.append(key)
         return changes
 
@@ -166,6 +172,13 @@ class MaceCalculator(Calculator):
 
 def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
     return tensor.detach().to("cpu", torch.float64).numpy().copy()
+
+
+def _within(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], tolerance: float) -> bool:
+    """Whether two arrays agree; numbers that are not finite never do."""
+    if one.shape != other.shape:
+        return False
+    return bool(np.array_equal(one, other) or (np.abs(one - other * 1.0) <= tolerance).all())
 
 
 def _same(one: Any, other: Any) -> bool:
