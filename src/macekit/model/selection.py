@@ -1,4 +1,4 @@
-"""Part of a model: one of its levels of theory, some of its elements. What is kept computes the same, bit by bit."""
+"""Part of a model: a level of theory, elements, rows of weights. What is kept computes the same, bit by bit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from macekit.config import DatasetFacts, ModelConfig
 from macekit.errors import DataError
 from macekit.model.build import build_model
 from macekit.model.mace import Mace
+from macekit.model.radial import radii_of
 
 
 def at_head(model: Mace, name: str = "") -> Mace:
@@ -61,7 +62,7 @@ def with_elements(model: Mace, numbers: Sequence[int]) -> Mace:
     """
     from ase.data import chemical_symbols
 
-    facts, config = model.facts, model.config
+    facts = model.facts
     chosen = sorted(set(numbers))
     if missing := [number for number in chosen if number not in facts.elements]:
         raise DataError(
@@ -72,9 +73,21 @@ def with_elements(model: Mace, numbers: Sequence[int]) -> Mace:
         raise DataError("elements: none given; expected at least one")
     if chosen == facts.elements:
         return model
-    rows = [facts.elements.index(number) for number in chosen]
+    return with_rows(model, chosen, [facts.elements.index(number) for number in chosen])
+
+
+def with_rows(model: Mace, elements: Sequence[int], rows: Sequence[int]) -> Mace:
+    """The model for other elements, each with the weights of an element that it knows.
+
+    Args:
+        model: A model.
+        elements: Atomic numbers of the new model, ascending.
+        rows: For each, the position of the element whose weights it has.
+    """
+    facts = model.facts
     features = [*rows, *range(len(facts.elements), facts.num_node_features)]
-    return _rebuilt(model, _choices_for(config, facts, rows), _facts_for(facts, rows), model.state_dict(), features)
+    config = _choices_for(model.config, facts, elements)
+    return _rebuilt(model, config, _facts_for(facts, elements), model.state_dict(), features)
 
 
 def _rebuilt(
@@ -84,7 +97,7 @@ def _rebuilt(
     weights: dict[str, Tensor],
     features: Sequence[int] | None = None,
 ) -> Mace:
-    """A model with given weights, of which those by node feature are cut down to the features that are kept."""
+    """A model with given weights, of which those by node feature have a row for each of the given features."""
     part = build_model(config.name, config, facts, dtype=model.dtype).to(model.device)
     expected = part.state_dict()
     if features is not None:
@@ -105,32 +118,28 @@ def _choices_at(config: ModelConfig, level: int) -> ModelConfig:
     return config.model_copy(update={"radial_constants": config.radial_constants | {"zbl_factor": [factors[level]]}})
 
 
-def _choices_for(config: ModelConfig, facts: DatasetFacts, rows: Sequence[int]) -> ModelConfig:
-    """The configuration for some of the elements."""
-    left = len(facts.elements) - len(rows)
+def _choices_for(config: ModelConfig, facts: DatasetFacts, elements: Sequence[int]) -> ModelConfig:
+    """The configuration for other elements than those of the facts; what is usual for those that are new."""
     update: dict[str, object] = {"node_normalisation": config.node_normalisation or facts.num_node_features}
     if config.num_node_feats != "auto":
-        update["num_node_feats"] = config.num_node_feats - left
+        update["num_node_feats"] = config.num_node_feats + len(elements) - len(facts.elements)
     if "covalent_radii" in config.radial_constants:
-        radii = config.radial_constants["covalent_radii"]
-        update["radial_constants"] = config.radial_constants | {"covalent_radii": [radii[row] for row in rows]}
+        given = dict(zip(facts.elements, config.radial_constants["covalent_radii"], strict=True))
+        radii = [given.get(number, usual) for number, usual in zip(elements, radii_of(elements), strict=True)]
+        update["radial_constants"] = config.radial_constants | {"covalent_radii": radii}
     return config.model_copy(update=update)
 
 
-def _facts_for(facts: DatasetFacts, rows: Sequence[int]) -> DatasetFacts:
-    """The facts for some of the elements."""
+def _facts_for(facts: DatasetFacts, elements: Sequence[int]) -> DatasetFacts:
+    """The facts for other elements; those that are new have no reference energy."""
 
-    def kept(energies: dict[str, list[float]]) -> dict[str, list[float]]:
-        return {target: [values[row] for row in rows] for target, values in energies.items()}
+    def chosen(energies: dict[str, list[float]]) -> dict[str, list[float]]:
+        by_target = {target: dict(zip(facts.elements, values, strict=True)) for target, values in energies.items()}
+        return {target: [values.get(number, 0.0) for number in elements] for target, values in by_target.items()}
 
     heads = {
-        name: level.model_copy(update={"reference_energies": kept(level.reference_energies)})
+        name: level.model_copy(update={"reference_energies": chosen(level.reference_energies)})
         for name, level in facts.heads.items()
     }
-    return facts.model_copy(
-        update={
-            "elements": [facts.elements[row] for row in rows],
-            "reference_energies": kept(facts.reference_energies),
-            "heads": heads,
-        }
-    )
+    changes = {"elements": list(elements), "reference_energies": chosen(facts.reference_energies), "heads": heads}
+    return facts.model_copy(update=changes)
