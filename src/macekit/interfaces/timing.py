@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -136,8 +137,6 @@ def training_step(
     model: TrainedModel, structures: Sequence[Atoms], dtype: Literal["float32", "float64"]
 ) -> tuple[Callable[[], None], int]:
     """What `time_training` repeats, and the number of edges of the batch."""
-    import copy
-
     targets = model.facts.targets
     if targets.energy is None or targets.y_node_vector is None or not model.config.compute_forces:
         raise UsageError("nothing to time: training steps are timed for models with an energy and its forces")
