@@ -20,20 +20,21 @@ from ase.optimize import BFGS
 from macekit.cli.demo_dynamics import start_momenta
 from macekit.errors import DataError, UsageError
 from macekit.interfaces.trained import TrainedModel
-from macekit.outputs.compiled import Evaluator
+from macekit.outputs.successive import Successive
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry per evaluation of the model: whether the stress was part of it."""
     calls: list[bool] = []
-    original = Evaluator.__call__
+    for name in ("_placed", "_by_operators"):
+        original = getattr(Successive, name)
 
-    def counting(*arguments: Any, **options: Any) -> Any:
-        calls.append(bool(options["stress"]))
-        return original(*arguments, **options)
+        def counting(*arguments: Any, original: Any = original, **options: Any) -> Any:
+            calls.append(bool(options["stress"]))
+            return original(*arguments, **options)
 
-    monkeypatch.setattr(Evaluator, "__call__", counting)
+        monkeypatch.setattr(Successive, name, counting)
     return calls
 
 

@@ -40,7 +40,7 @@ class VerletList:
         """How often neighbours were searched for."""
         self.shortest = np.inf
         """Distance of the nearest two atoms or images within the cutoff in the latest structure, Å."""
-        self._kept: _Kept | None = None
+        self._kept: NearPairs | None = None
         self._last: Structure | None = None
 
     def pairs(self, structure: Structure) -> tuple[IntArray, IntArray, FloatArray]:
@@ -55,21 +55,29 @@ class VerletList:
         Raises:
             DataError: As in `neighbour_pairs`.
         """
+        kept = self.near(structure)
+        squares = kept.squared_distances(structure)
+        self.shortest = float(np.sqrt(squares.min(initial=np.inf)))
+        close = np.flatnonzero(squares < self.cutoff * self.cutoff)
+        return kept.sender.take(close), kept.receiver.take(close), kept.shifts.take(close, axis=0)
+
+    def near(self, structure: Structure) -> NearPairs:
+        """All pairs within the cutoff of this structure and some beyond it: the same object as long as it serves.
+
+        Raises:
+            DataError: As in `neighbour_pairs`.
+        """
         is_like_last = self._last is not None and _has_same_atoms(self._last, structure)
         reach = self.cutoff + (self.skin if is_like_last else 0.0)
         self._last = structure
-        if self._kept is None or not is_like_last or not self._kept.serves(structure, self.cutoff):
+        if self._kept is None or not is_like_last or not self._kept.serve(structure, self.cutoff):
             self.num_searches += 1
-            self._kept = _Kept(structure, reach, *neighbour_pairs(structure, reach))
-        squares = self._kept.squared_distances(structure)
-        self.shortest = float(np.sqrt(squares.min(initial=np.inf)))
-        near = np.flatnonzero(squares < self.cutoff * self.cutoff)
-        kept = self._kept
-        return kept.sender.take(near), kept.receiver.take(near), kept.shifts.take(near, axis=0)
+            self._kept = NearPairs(structure, reach, *neighbour_pairs(structure, reach))
+        return self._kept
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class NearPairs:
     """Pairs within the cutoff and the skin, and the structure they were found in."""
 
     structure: Structure
@@ -79,16 +87,18 @@ class _Kept:
     receiver: IntArray
     shifts: FloatArray
 
-    def serves(self, structure: Structure, cutoff: float) -> bool:
-        """Whether all pairs within the cutoff are among those kept."""
+    def serve(self, structure: Structure, cutoff: float) -> bool:
+        """Whether all pairs of the same atoms within the cutoff are among these."""
         then, now = self.structure, structure
         if np.array_equal(then.cell, now.cell):
-            expected, shrinkage = then.positions, 1.0
-        else:
-            change = np.linalg.inv(periodic_cell(then)) @ periodic_cell(now)
-            expected, shrinkage = then.positions @ change, float(np.linalg.svd(change, compute_uv=False)[-1])
-        moved = float(np.sqrt(np.square(now.positions - expected).sum(1).max(initial=0.0)))
-        return shrinkage * self.reach - 2.0 * moved >= cutoff
+            return self.serve_at(now.positions, cutoff)
+        change = np.linalg.inv(periodic_cell(then)) @ periodic_cell(now)
+        shrinkage = float(np.linalg.svd(change, compute_uv=False)[-1])
+        return shrinkage * self.reach - 2.0 * _farthest(now.positions - then.positions @ change) >= cutoff
+
+    def serve_at(self, positions: FloatArray, cutoff: float) -> bool:
+        """The same for other positions in the same cell."""
+        return self.reach - 2.0 * _farthest(positions - self.structure.positions) >= cutoff
 
     def squared_distances(self, structure: Structure) -> FloatArray:
         """Of all pairs in the present structure, float64 [P], Å²."""
@@ -97,6 +107,10 @@ class _Kept:
         if structure.is_periodic:
             vectors += self.shifts @ periodic_cell(structure)
         return np.asarray(np.einsum("ei,ei->e", vectors, vectors))
+
+
+def _farthest(displacements: FloatArray) -> float:
+    return float(np.sqrt(np.einsum("ni,ni->n", displacements, displacements).max(initial=0.0)))
 
 
 def _has_same_atoms(one: Structure, other: Structure) -> bool:

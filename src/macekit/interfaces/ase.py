@@ -11,12 +11,9 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from macekit.data.structure import Structure
-from macekit.data.validation import COINCIDENT, validate_structure
 from macekit.errors import UsageError
-from macekit.geometry.neighbours import graph_for
-from macekit.geometry.verlet import VerletList
-from macekit.outputs.compiled import Evaluator
 from macekit.outputs.derivatives import evaluate
+from macekit.outputs.successive import Successive
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -26,6 +23,9 @@ if TYPE_CHECKING:
 
 DERIVED = ("energy", "free_energy", "energies", "forces", "stress")
 """Properties of every model with an energy; energies are those of the sites and sum to the energy."""
+
+
+DIRECT = "direct vector of atoms"
 
 
 class MaceCalculator(Calculator):
@@ -49,9 +49,9 @@ class MaceCalculator(Calculator):
 
     def __init__(self, model: Mace, skin: float = 0.5) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._neighbours = VerletList(model.facts.cutoff, skin)
         self.model = model.eval().requires_grad_(False)
-        self._evaluator = Evaluator(model, is_frozen=True)
+        self._successive = Successive(self.model, skin)
+        self._structure: Structure | None = None
         facts = model.facts
         self._energy = facts.targets.energy
         vector = None if model.config.compute_forces else facts.targets.y_node_vector
@@ -122,21 +122,28 @@ class MaceCalculator(Calculator):
         self._with_stress = with_stress
 
     def _evaluate(self, atoms: Atoms, *, stress: bool) -> dict[str, Any]:
+        outputs, with_stress = None, stress and self._energy is not None
+        if self._structure is not None and _differ_in_positions_only(self._structure, atoms):
+            outputs = self._successive.moved(self._structure, atoms.positions, stress=with_stress)
+        if outputs is None:
+            self._structure = structure = self._structure_of(atoms)
+            outputs = self._successive(structure, stress=with_stress)
+            if self._direct_vector is not None and self._energy is not None:
+                direct = evaluate(self.model, self._successive.graph(structure), forces=False, stress=False)
+                outputs[DIRECT] = direct["y_node_vector"]
+        return self._results(outputs, stress=with_stress)
+
+    def _structure_of(self, atoms: Atoms) -> Structure:
         facts = self.model.facts
-        structure = Structure.from_ase(
+        return Structure.from_ase(
             atoms, source="atoms", node_features=facts.node_features, edge_features=facts.edge_features
         )
-        validate_structure(structure, coincident=False)
-        pairs = self._neighbours.pairs(structure)
-        if self._neighbours.shortest < COINCIDENT:
-            validate_structure(structure)
-        graph = graph_for(structure, facts, pairs).to(self.model.device)
-        has_energy = self._energy is not None
-        outputs = self._evaluator(graph, forces=has_energy, stress=stress and has_energy)
+
+    def _results(self, outputs: dict[str, Tensor], *, stress: bool) -> dict[str, Any]:
+        facts = self.model.facts
         results = self._head_results(outputs)
         if self._direct_vector is not None:
-            direct = evaluate(self.model, graph, forces=False, stress=False) if has_energy else outputs
-            results[self._direct_vector] = _array(direct["y_node_vector"])
+            results[self._direct_vector] = _array(outputs["y_node_vector" if self._energy is None else DIRECT])
         if self._energy is not None:
             column = facts.targets.y_graph_scalars.index(self._energy)
             energy = float(outputs["y_graph_scalars"][0, column])
@@ -146,7 +153,7 @@ class MaceCalculator(Calculator):
                 "energies": _array(outputs["y_graph_scalars::nodes"][:, column]),
                 "forces": _array(outputs["y_node_vector"]),
             }
-        if stress and has_energy:
+        if stress:
             found = _array(outputs["stress"][0])
             if not np.isfinite(found).all():
                 raise PropertyNotImplementedError(
@@ -172,6 +179,15 @@ class MaceCalculator(Calculator):
 
 def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
     return tensor.detach().to("cpu", torch.float64).numpy().copy()
+
+
+def _differ_in_positions_only(structure: Structure, atoms: Atoms) -> bool:
+    """Whether this holds for what a model without additional features reads."""
+    return (
+        np.array_equal(structure.atomic_numbers, atoms.numbers)
+        and np.array_equal(structure.cell, atoms.cell.array)
+        and np.array_equal(structure.pbc, atoms.pbc)
+    )
 
 
 def _within(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], tolerance: float) -> bool:

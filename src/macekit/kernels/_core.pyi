@@ -71,20 +71,21 @@ def table_convolution(
     addresses: Sequence[int],
 ) -> None: ...
 
+class SortedSystem: ...
+
 class Engine:
     def piece_degree(self) -> int: ...
     def add_layer(
         self,
         width: int,
         degrees: Sequence[int],
+        max_ell: int,
         num_paths: int,
         dim_out: int,
         dim_basis: int,
         num_terms: int,
-        factor: Sequence[int],
-        term: Sequence[int],
-        first: Sequence[int],
-        end: Sequence[int],
+        polynomials: Sequence[Sequence[int]],
+        gradient: Sequence[Sequence[int]],
         table: NDArray[Any],
         row: Sequence[int],
         product: Sequence[int],
@@ -104,16 +105,22 @@ class Engine:
     ) -> None: ...
     def add_reading(self, layer: int, matrices: NDArray[Any], /) -> None: ...
     def set_repulsion(self, power: int, column: int, /, *arrays: NDArray[Any]) -> None: ...
-    def evaluate(
+    def sort(
         self,
-        outputs: int,
-        positions: NDArray[Any],
         element: NDArray[Any],
         graph: NDArray[Any],
+        graphs: int,
         edge_index: NDArray[Any],
         shifts: NDArray[Any],
-        cell: NDArray[Any],
         periodic: bool,
+        /,
+    ) -> SortedSystem: ...
+    def evaluate(
+        self,
+        system: SortedSystem,
+        outputs: int,
+        positions: NDArray[Any],
+        cell: NDArray[Any],
         energies: NDArray[Any],
         forces: NDArray[Any],
         virial: NDArray[Any],
@@ -121,7 +128,7 @@ class Engine:
         first_layer: int,
         threads: int,
         /,
-    ) -> None: ...
+    ) -> float: ...
 
 def make_engine(
     instruction_set: str,

@@ -18,8 +18,8 @@ from macekit.errors import UsageError
 from macekit.kernels import _core
 from macekit.kernels.cpu import INSTRUCTION_SET
 from macekit.kernels.folded import NOTHING, FloatArray, FoldedLayer, FoldedModel, Readout
-from macekit.kernels.monomial_tree import monomial_tree
-from macekit.kernels.structure import ContractionStructure, ConvolutionStructure, Path
+from macekit.kernels.monomial_tree import gradient_monomials, monomial_tree
+from macekit.kernels.structure import ConvolutionStructure, Path
 from macekit.o3.spherical_harmonics import raising_matrix
 
 FirstLayer = Literal["cheaper", "moments", "messages"]
@@ -35,12 +35,22 @@ FIRST_LAYERS: tuple[FirstLayer, ...] = ("cheaper", "moments", "messages")
 class Evaluation(NamedTuple):
     """What one call gives, float64."""
 
-    energies: Tensor
+    energies: FloatArray
     """[N, T]."""
-    forces: Tensor
+    forces: FloatArray
     """[N, 3]."""
-    virial: Tensor
+    virial: FloatArray
     """dE/dε for a symmetric strain, [structures, 3, 3]."""
+    shortest: float
+    """Shortest distance within the cutoff, Å; infinity where there is none."""
+
+
+class Neighbourhoods(NamedTuple):
+    """Atoms and edges sorted for one engine, to be evaluated wherever the atoms move."""
+
+    core: _core.SortedSystem
+    num_atoms: int
+    num_structures: int
 
 
 def engine_paths(structure: ConvolutionStructure) -> list[Path]:
@@ -76,13 +86,14 @@ class NativeEngine:
 
     def _add_layer(self, index: int, layer: FoldedLayer) -> None:
         structure = ConvolutionStructure.from_key(layer.convolution)
-        contraction = ContractionStructure.from_key(layer.contraction)
-        tree = monomial_tree(contraction)
+        components, dim_basis = (structure.max_ell + 1) ** 2, sum(2 * l + 1 for l in layer.degrees_out)
+        polynomials = monomial_tree(layer.monomials, range(len(layer.monomials)), dim_basis)
+        gradient = monomial_tree(*gradient_monomials(layer.monomials, components), components)
         row, product, value = _coupling_entries(structure)
         self._core.add_layer(
-            layer.width, structure.degrees_in, len(structure.paths), structure.dim_out, contraction.dim_out,
-            contraction.num_terms, tree.factor, tree.term, tree.first, tree.end, _plain(layer.table), row, product,
-            value, _plain(layer.constant), _plain(layer.density), _plain(layer.coefficients),
+            layer.width, structure.degrees_in, structure.max_ell, len(structure.paths), structure.dim_out, dim_basis,
+            len(layer.monomials), tuple(polynomials), tuple(gradient), _plain(layer.table), row, product, value,
+            _plain(layer.constant), _plain(layer.density), _plain(layer.coefficients),
         )  # fmt: skip
         for degree, matrices in layer.mixing.items():
             rows, paths = structure.rows_out(degree), len(structure.paths_to(degree))
@@ -92,7 +103,8 @@ class NativeEngine:
             self._core.add_source(
                 index, source.layer, source.degree, self._rows[source.layer][source.degree], to, _plain(source.matrices)
             )
-        self._rows = [*self._rows, {l: contraction.row_out(l) for l in contraction.degrees_out}]
+        starts = np.cumsum([0, *(2 * l + 1 for l in layer.degrees_out)]).tolist()
+        self._rows = [*self._rows, dict(zip(layer.degrees_out, starts, strict=False))]
 
     _rows: Sequence[dict[int, int]] = ()
     """First row of every degree of the polynomials, by layer."""
@@ -109,14 +121,37 @@ class NativeEngine:
         for read in readout.reads:
             self._core.add_reading(read.layer, _plain(read.matrices))
 
+    def sort(
+        self, element: Tensor, batch: Tensor, edge_index: Tensor, edge_shifts: Tensor, num_structures: int
+    ) -> Neighbourhoods:
+        """Sort atoms and edges, once for all positions at which no other pair is within the cutoff.
+
+        Args:
+            element: Index among the engine's elements, int64 [N].
+            batch: Structure of each atom, int64 [N].
+            edge_index: Senders and receivers, int64 [2, E], in any order; pairs beyond the cutoff do no harm.
+            edge_shifts: Float64 [E, 3].
+            num_structures: Number G of structures.
+
+        Raises:
+            IndexError: If an element, an atom or a structure does not exist.
+        """
+        N, E = len(element), edge_index.shape[1]
+        _check("element", element, (N,), torch.int64)
+        _check("batch", batch, (N,), torch.int64)
+        _check("edge_index", edge_index, (2, E), torch.int64)
+        _check("edge_shifts", edge_shifts, (E, 3), torch.float64)
+        core = self._core.sort(
+            _numbers(element), _numbers(batch), num_structures, _numbers(edge_index), _numbers(edge_shifts),
+            bool(edge_shifts.any()),
+        )  # fmt: skip
+        return Neighbourhoods(core, N, num_structures)
+
     def evaluate(
         self,
-        positions: Tensor,
-        element: Tensor,
-        batch: Tensor,
-        edge_index: Tensor,
-        edge_shifts: Tensor,
-        cell: Tensor,
+        around: Neighbourhoods,
+        positions: FloatArray,
+        cell: FloatArray,
         *,
         first_layer: FirstLayer = "cheaper",
         seconds: FloatArray = NOTHING,
@@ -124,43 +159,31 @@ class NativeEngine:
         """Energies, forces and virials.
 
         Args:
+            around: What `sort` of this engine gave. It belongs to one evaluation at a time.
             positions: Float64 [N, 3].
-            element: Index among the engine's elements, int64 [N].
-            batch: Structure of each atom, int64 [N].
-            edge_index: Senders and receivers, int64 [2, E], in any order.
-            edge_shifts: Float64 [E, 3].
             cell: Float64 [G, 3, 3].
             first_layer: How the first layer is computed.
             seconds: Float64 [16], to which the first thread's processor time of every stage is added; empty: none.
 
         Raises:
-            IndexError: If an element, an atom or a structure does not exist.
+            ValueError: If a size does not fit.
         """
-        N, G = positions.shape[0], cell.shape[0]
+        N, G = around.num_atoms, around.num_structures
         energies, forces, virial = np.empty((N, self.num_outputs)), np.empty((N, 3)), np.empty((G, 3, 3))
-        _check(positions, element, batch, edge_index, edge_shifts, cell)
-        self._core.evaluate(
-            self.num_outputs, _numbers(positions), _numbers(element), _numbers(batch), _numbers(edge_index),
-            _numbers(edge_shifts), _numbers(cell), bool(cell.any()), energies, forces, virial, seconds,
+        shortest = self._core.evaluate(
+            around.core, self.num_outputs, np.ascontiguousarray(positions, dtype=np.float64),
+            np.ascontiguousarray(cell, dtype=np.float64), energies, forces, virial, seconds,
             FIRST_LAYERS.index(first_layer), max(1, min(torch.get_num_threads(), N)),
         )  # fmt: skip
-        symmetric = (virial + virial.transpose(0, 2, 1)) / 2.0
-        return Evaluation(torch.from_numpy(energies), torch.from_numpy(forces), torch.from_numpy(symmetric))
+        return Evaluation(energies, forces, (virial + virial.transpose(0, 2, 1)) / 2.0, shortest)
 
 
-def _check(positions: Tensor, element: Tensor, batch: Tensor, edge_index: Tensor, shifts: Tensor, cell: Tensor) -> None:
-    N, E, G = positions.shape[0], edge_index.shape[1], cell.shape[0]
-    expected = (
-        ("positions", positions, (N, 3), torch.float64), ("element", element, (N,), torch.int64),
-        ("batch", batch, (N,), torch.int64), ("edge_index", edge_index, (2, E), torch.int64),
-        ("edge_shifts", shifts, (E, 3), torch.float64), ("cell", cell, (G, 3, 3), torch.float64),
-    )  # fmt: skip
-    for name, tensor, shape, dtype in expected:
-        if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-            raise UsageError(
-                f"{name}: the engine expects {dtype} {list(shape)} on the cpu, got {tensor.dtype} "
-                f"{list(tensor.shape)} on {tensor.device}"
-            )
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise UsageError(
+            f"{name}: the engine expects {dtype} {list(shape)} on the cpu, got {tensor.dtype} "
+            f"{list(tensor.shape)} on {tensor.device}"
+        )
 
 
 def _numbers(tensor: Tensor) -> NDArray[np.generic]:
@@ -199,4 +222,4 @@ def _coupling_entries(structure: ConvolutionStructure) -> tuple[list[int], list[
     return row.tolist(), products, coupling[harmonic, row, column].tolist()
 
 
-__all__ = ["Evaluation", "FirstLayer", "NativeEngine", "engine_paths"]
+__all__ = ["Evaluation", "FirstLayer", "NativeEngine", "Neighbourhoods", "engine_paths"]

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from macekit.kernels.monomial_tree import Monomial
+
 FloatArray = NDArray[np.float64]
 NOTHING: FloatArray = np.zeros(0)
 
@@ -30,9 +32,11 @@ class FoldedLayer(NamedTuple):
     """One layer; linear maps between a polynomial and the next convolution are folded into `sources`."""
 
     convolution: str
-    """Name of the `ConvolutionStructure`."""
-    contraction: str
-    """Name of the `ContractionStructure`."""
+    """Name of the `ConvolutionStructure`; its highest degree may be lower than the model's."""
+    degrees_out: tuple[int, ...]
+    """Degrees of the polynomials, ascending."""
+    monomials: list[Monomial]
+    """Of the polynomials of all degrees one after another, in components of the atomic basis."""
     width: int
     """Channels of what is sent."""
     table: FloatArray
@@ -46,7 +50,7 @@ class FoldedLayer(NamedTuple):
     density: FloatArray
     """[pairs, G + 1, n + 1]: what the density of neighbours is summed from; empty: messages are not divided by it."""
     coefficients: FloatArray
-    """Of the monomials, [S, terms, K]."""
+    """Of the monomials, [S, monomials, K]."""
 
 
 class Moments(NamedTuple):

@@ -173,6 +173,14 @@ class ContractionStructure:
         """Number of monomials with their output component, over all products."""
         return sum(len(product.outputs) for product in self.products)
 
+    def monomials(self) -> list[tuple[int, ...]]:
+        """Output component and factors of every term."""
+        return [
+            (self.row_out(product.degree) + output, *factors)
+            for product in self.products
+            for factors, output in zip(product.factors.tolist(), product.outputs.tolist(), strict=True)
+        ]
+
     @property
     def num_functions(self) -> int:
         """Number of weights per channel and element."""

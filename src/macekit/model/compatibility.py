@@ -62,6 +62,6 @@ class MeanDeviationHead(DeviationHead):
 
     def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
         """Standard deviations of the structures, float64 [G, T]; 0 for a structure without atoms."""
-        total = pool(self.scale.value * self.readouts(per_layer).double(), graph)
+        total = pool(self.scale.value * self.readouts(per_layer).double(), graph.batch, graph.num_graphs)
         counts = torch.bincount(graph.batch, minlength=graph.num_graphs).clamp(min=1)
         return total.abs() / counts[:, None]

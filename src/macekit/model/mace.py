@@ -83,12 +83,12 @@ class Mace(nn.Module):
         heads, outputs = self.heads, {}
         if heads.graph_scalars is not None:
             nodes = self._with_repulsion(heads.graph_scalars(per_layer, graph), graph)  # [N, T]
-            outputs["y_graph_scalars"] = pool(nodes, graph)
+            outputs["y_graph_scalars"] = pool(nodes, graph.batch, graph.num_graphs)
             outputs["y_graph_scalars::nodes"] = nodes
         if heads.graph_scalars_std is not None:
             outputs["y_graph_scalars::std"] = heads.graph_scalars_std(per_layer, graph)
         if heads.graph_vector is not None:
-            outputs["y_graph_vector"] = pool(heads.graph_vector(per_layer, graph), graph)
+            outputs["y_graph_vector"] = pool(heads.graph_vector(per_layer, graph), graph.batch, graph.num_graphs)
         if heads.node_scalars is not None:
             outputs["y_node_scalars"] = heads.node_scalars(per_layer, graph)
         if heads.node_vector is not None:

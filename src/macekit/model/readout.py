@@ -236,14 +236,14 @@ class DeviationHead(nn.Module):
     def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
         """Standard deviations of the structures, float64 [G, T]; 0 for a structure without atoms."""
         per_atom = self.scale.value * torch.nn.functional.softplus(self.readouts(per_layer).double())  # [N, T]
-        variance = pool(per_atom.square(), graph)
+        variance = pool(per_atom.square(), graph.batch, graph.num_graphs)
         has_atoms = variance != 0.0  # the square root has no derivative at 0
         return variance.where(has_atoms, 1.0).sqrt().where(has_atoms, 0.0)
 
 
-def pool(values: Tensor, graph: Graph) -> Tensor:
-    """Sum over the atoms of every structure, [N, ...] → [G, ...]."""
-    return values.new_zeros(graph.num_graphs, *values.shape[1:]).index_add(0, graph.batch, values)
+def pool(values: Tensor, batch: Tensor, num_structures: int) -> Tensor:
+    """Sum over the atoms of every structure, [N, ...] → [G, ...]; `batch` tells the structure of every atom."""
+    return values.new_zeros(num_structures, *values.shape[1:]).index_add(0, batch, values)
 
 
 def _total(terms: Sequence[Tensor]) -> Tensor:

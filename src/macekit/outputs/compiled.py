@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +24,42 @@ except ImportError as _failure:  # macekit was installed without a compiler
 else:
     _MISSING = None
 
+if TYPE_CHECKING:
+    from macekit.kernels.engine import Evaluation, Neighbourhoods
+    from macekit.kernels.folded import FloatArray
+
 logger = logging.getLogger("macekit")
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-7}
 """Largest difference to the operators on the built-in structure, relative to the largest number of the result."""
+
+
+class SortedBatch(NamedTuple):
+    """Structures whose atoms may move, as the engine has them. It belongs to one evaluation at a time."""
+
+    model: Mace
+    engine: NativeEngine
+    around: Neighbourhoods
+    batch: Tensor
+    pbc: Tensor
+
+    def evaluate(
+        self, positions: FloatArray, cell: FloatArray, *, forces: bool | None = None, stress: bool | None = None
+    ) -> dict[str, Tensor]:
+        """What `CompiledModel.evaluate` gives, at these positions [N, 3] and cells [G, 3, 3], float64."""
+        return self.outputs(self.engine.evaluate(self.around, positions, cell), cell, forces=forces, stress=stress)
+
+    def outputs(
+        self, found: Evaluation, cell: FloatArray, *, forces: bool | None = None, stress: bool | None = None
+    ) -> dict[str, Tensor]:
+        """The same out of what the engine found."""
+        energies = torch.from_numpy(found.energies)
+        outputs = {"y_graph_scalars": pool(energies, self.batch, len(self.pbc)), "y_graph_scalars::nodes": energies}
+        if self.model.config.compute_forces if forces is None else forces:
+            outputs["y_node_vector"] = torch.from_numpy(found.forces)
+        if self.model.facts.targets.stress is not None if stress is None else stress:
+            virial = torch.from_numpy(found.virial)
+            outputs["stress"] = per_volume(virial, torch.tensor(cell, dtype=torch.float64), self.pbc)
+        return outputs
 
 
 class CompiledModel:
@@ -61,16 +95,18 @@ class CompiledModel:
         Raises:
             BackendUnavailable: If no radial table is fine enough, or if the engine does not reproduce the operators.
         """
+        return self.sort(graph).evaluate(graph.positions.numpy(), graph.cell.numpy(), forces=forces, stress=stress)
+
+    def sort(self, graph: Graph) -> SortedBatch:
+        """The atoms and edges of a graph made ready, once for all positions at which they serve.
+
+        Raises:
+            BackendUnavailable: As in `evaluate`.
+        """
         engine = self._engine_for(torch.unique(graph.species).tolist())
-        found = engine.evaluate(
-            graph.positions, self._index[graph.species], graph.batch, graph.edge_index, graph.edge_shifts, graph.cell
-        )
-        outputs = {"y_graph_scalars": pool(found.energies, graph), "y_graph_scalars::nodes": found.energies}
-        if self.model.config.compute_forces if forces is None else forces:
-            outputs["y_node_vector"] = found.forces
-        if self.model.facts.targets.stress is not None if stress is None else stress:
-            outputs["stress"] = per_volume(found.virial, graph)
-        return outputs
+        species = self._index[graph.species]
+        around = engine.sort(species, graph.batch, graph.edge_index, graph.edge_shifts, graph.num_graphs)
+        return SortedBatch(self.model, engine, around, graph.batch, graph.pbc)
 
     def _engine_for(self, elements: Sequence[int]) -> NativeEngine:
         if self._engine is None or not set(elements) <= set(self._elements):
@@ -122,18 +158,26 @@ class Evaluator:
 
     def __call__(self, graph: Graph, *, forces: bool | None = None, stress: bool | None = None) -> dict[str, Tensor]:
         """As `outputs.derivatives.evaluate`, without anything for training."""
-        if self._may_compile():
-            try:
-                if self._compiled is None:
-                    self._compiled = CompiledModel(self.model)
-                return self._compiled.evaluate(graph, forces=forces, stress=stress)
-            except BackendUnavailable as failure:
-                self._refused = failure.message
-                level = logging.INFO if self.model.facts.targets.energy is None else logging.WARNING
-                logger.log(level, "%s; its results come from the operators, which is slower", failure.message)
-        return evaluate(self.model, graph, forces=forces, stress=stress)
+        if (batch := self.sort(graph)) is None:
+            return evaluate(self.model, graph, forces=forces, stress=stress)
+        return batch.evaluate(graph.positions.numpy(), graph.cell.numpy(), forces=forces, stress=stress)
 
-    def _may_compile(self) -> bool:
+    def sort(self, graph: Graph) -> SortedBatch | None:
+        """The graph made ready for the engine; None where the operators serve."""
+        if not self.may_compile():
+            return None
+        try:
+            if self._compiled is None:
+                self._compiled = CompiledModel(self.model)
+            return self._compiled.sort(graph)
+        except BackendUnavailable as failure:
+            self._refused = failure.message
+            level = logging.INFO if self.model.facts.targets.energy is None else logging.WARNING
+            logger.log(level, "%s; its results come from the operators, which is slower", failure.message)
+        return None
+
+    def may_compile(self) -> bool:
+        """Whether the engine has not been refused for the model as it is."""
         if self.model.device.type != "cpu" or not dispatch.is_compiled():
             return False
         if not self._is_frozen or self._version is None:
@@ -180,4 +224,4 @@ def _built_in(elements: Sequence[int], cutoff: float) -> Graph:
     )
 
 
-__all__ = ["CompiledModel", "Evaluator"]
+__all__ = ["CompiledModel", "Evaluator", "SortedBatch"]

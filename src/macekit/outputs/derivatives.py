@@ -61,7 +61,7 @@ def evaluate(
         if forces:
             outputs["y_node_vector"] = -gradients[0]
         if strain is not None:
-            outputs["stress"] = per_volume(gradients[1], graph)
+            outputs["stress"] = per_volume(gradients[1], graph.cell, graph.pbc)
     return outputs if training else {name: value.detach() for name, value in outputs.items()}
 
 
@@ -87,10 +87,10 @@ def _differentiated(model: Mace, columns: Tensor) -> Tensor:
     return columns[:, targets.y_graph_scalars.index(targets.energy or "")]
 
 
-def per_volume(virial: Tensor, graph: Graph) -> Tensor:
+def per_volume(virial: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     """dE/dε over the volume of the physical cell, [G, 3, 3]; NaN where there is none."""
-    volume = torch.linalg.det(graph.cell).abs()
-    has_stress = graph.pbc.any(dim=1) & (volume > 0.0)
+    volume = torch.linalg.det(cell).abs()
+    has_stress = pbc.any(dim=1) & (volume > 0.0)
     safe = torch.where(has_stress, volume, torch.ones_like(volume))
     missing = torch.full_like(virial, torch.nan)
     return torch.where(has_stress[:, None, None], virial / safe[:, None, None], missing)

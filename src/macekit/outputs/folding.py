@@ -7,6 +7,7 @@ All of these become one matrix (for each element, where a residual is by element
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from macekit.model.nonlinear import NonlinearInteraction
 from macekit.model.readout import BiasedMLP, LinearReadout, ScalarHead, ScalarMLP
 from macekit.model.repulsion import BOHR, COULOMB
 from macekit.model.tuners import SSF, NoTuner
+from macekit.outputs.pruning import pruned
 from macekit.outputs.radial_folding import RadialTables, tabulate
 
 MOST_ELEMENTS = 6
@@ -121,10 +123,11 @@ def fold(model: Mace, elements: Sequence[int], dtype: torch.dtype) -> FoldedMode
         moments = _fold_moments(model, layers[0], tables, index) if len(index) <= MOST_ELEMENTS else None
     if readout.hidden + len(readout.scale) > MOST_COLUMNS:
         raise NotFoldable(f"a read-out of more than {MOST_COLUMNS} units")
-    return FoldedModel(
+    folded_model = FoldedModel(
         model.config.max_ell, backbone.channels, backbone.cutoff, tables.knots, tables.pair, layers, moments, readout,
         _fold_repulsion(model, index),
     )  # fmt: skip
+    return pruned(folded_model, dtype)
 
 
 def _layers(model: Mace) -> list[Layer]:
@@ -169,10 +172,11 @@ def _fold_layer(
     if product.num_rounding:
         weights = weights + product.rounding_basis @ product.rounding_weights[index]
     kept = np.concatenate([np.full(len(p.outputs), p.degree in degrees_out) for p in structure.products])
-    correlation = max(p.order for p in structure.products)
+    monomials = itertools.compress(structure.monomials(), kept)  # lower degrees come first, so that rows stay
     folded = FoldedLayer(
         convolution=interaction.key,
-        contraction=ContractionStructure.key(structure.max_ell, degrees_out, correlation),
+        degrees_out=degrees_out,
+        monomials=list(monomials),
         width=interaction.width,
         table=tables.weights[t],
         constant=sent.constant.numpy(),

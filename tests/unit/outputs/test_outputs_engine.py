@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from macekit.data import Structure
-from macekit.errors import BackendUnavailable
+from macekit.errors import BackendUnavailable, UsageError
 from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.interfaces.trained import TrainedModel
@@ -126,11 +126,10 @@ def test_ways_of_the_first_layer_and_instruction_sets(
         model = energy_model(dtype, hidden_irreps="19x0e + 19x1o", max_ell=3, correlation=3)
         engine = NativeEngine(fold(model, range(len(ELEMENTS)), dtype), dtype, instruction_set)
         g = everything
-        found = engine.evaluate(
-            g.positions, g.species, g.batch, g.edge_index, g.edge_shifts, g.cell, first_layer=first_layer
-        )
-        expected = evaluate(model.double(), g, forces=True, stress=False)["y_node_vector"]
-        assert float((found.forces - expected).abs().max() / expected.abs().max()) <= tolerance
+        around = engine.sort(g.species, g.batch, g.edge_index, g.edge_shifts, g.num_graphs)
+        found = engine.evaluate(around, g.positions.numpy(), g.cell.numpy(), first_layer=first_layer)
+        expected = evaluate(model.double(), g, forces=True, stress=False)["y_node_vector"].numpy()
+        assert np.abs(found.forces - expected).max() / np.abs(expected).max() <= tolerance
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -317,4 +316,26 @@ def test_indices_that_do_not_exist_are_refused() -> None:
     engine = NativeEngine(fold(model, range(len(ELEMENTS)), torch.float64), torch.float64)
     g = graph_of(water())
     with pytest.raises(IndexError, match="receiver 7 is not in 0"):
-        engine.evaluate(g.positions, g.species, g.batch, g.edge_index * 0 + 7, g.edge_shifts, g.cell)
+        engine.sort(g.species, g.batch, g.edge_index * 0 + 7, g.edge_shifts, 1)
+    with pytest.raises(UsageError, match=r"element: the engine expects torch.int64 \[3\] on the cpu, got"):
+        engine.sort(g.species.double(), g.batch, g.edge_index, g.edge_shifts, 1)
+    around = engine.sort(g.species, g.batch, g.edge_index, g.edge_shifts, 1)
+    with pytest.raises(ValueError, match="the positions has the wrong shape"):
+        engine.evaluate(around, g.positions.numpy()[:2], g.cell.numpy())
+    other = NativeEngine(fold(model, [0], torch.float64), torch.float64)
+    with pytest.raises(ValueError, match="the system, which was sorted for another engine"):
+        other.evaluate(around, g.positions.numpy(), g.cell.numpy())
+
+
+def test_pairs_beyond_the_cutoff_change_nothing() -> None:
+    model = energy_model()
+    engine = NativeEngine(fold(model, range(len(ELEMENTS)), torch.float64), torch.float64)
+    structure, cutoff = triclinic(), model.facts.cutoff
+    results = []
+    for reach in (cutoff, cutoff + 0.7):
+        g = graph_from_structure(structure, model.facts.elements, reach)
+        around = engine.sort(g.species, g.batch, g.edge_index, g.edge_shifts, 1)
+        results.append(engine.evaluate(around, g.positions.numpy(), g.cell.numpy()))
+    assert results[0].shortest == results[1].shortest > 0.5
+    for one, other in zip(results[0][:3], results[1][:3], strict=True):
+        np.testing.assert_array_equal(one, other)

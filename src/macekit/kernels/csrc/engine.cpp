@@ -31,7 +31,7 @@ EnginePasses<T> passes_of(int max_ell) {
 template <class T>
 void evaluate(const EngineModel<T>& model, const EngineSystem& system, const EngineResults& results,
               EngineMemory& memory, bool by_moments, int threads) {
-    run_engine(model, system, results, memory, passes_of<T>(model.max_ell), by_moments, threads);
+    run_engine(model, system, results, memory, passes_of<T>, by_moments, threads);
 }
 
 template <class T>

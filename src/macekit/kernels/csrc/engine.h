@@ -69,10 +69,11 @@ struct EngineLayer {
     int num_mixings;
     const EngineMixing<T>* mixings;
     const double* density;  // [pair · knot][piece coefficient], or null: messages are not divided by a density
+    int max_ell;            // of the harmonics and messages
     int dim_basis;          // components of the polynomials
     int num_terms;
-    const std::int16_t* program;  // see engine_contraction.h
-    const T* coefficients;        // [block][element][term in the order of the program][lane]
+    const int *program, *gradient;  // see engine_contraction.h; variables of the gradient: atomic basis, then adjoints
+    const T* coefficients;          // [block][element][term][lane]
 };
 
 // The first layer by moments: hidden units of the radial network are summed instead of messages.
@@ -168,6 +169,10 @@ struct EnginePasses {
     void (*pull_moments)(const EdgeBlock<T>&, std::int64_t begin, std::int64_t end, int blocks, const T* grad,
                          std::int64_t stride);
 };
+
+// The passes for a highest degree of the harmonics.
+template <class T>
+using EnginePassesOf = EnginePasses<T> (*)(int max_ell);
 
 struct EngineResults {
     double* energies;  // [atoms, outputs], in the caller's order

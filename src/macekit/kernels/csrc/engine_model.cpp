@@ -10,33 +10,36 @@ namespace macekit {
 
 namespace {
 
-// Monomials as nested sums, and the order in which their coefficients are read; see engine_contraction.h.
-struct Program {
-    std::vector<std::int16_t> code;
-    std::vector<int> terms;
-
-    explicit Program(const LayerShape& shape) {
-        for (int row = 0; row < shape.dim_basis; ++row) add_sum(shape, row);
+// Monomials as nested sums; see engine_contraction.h.
+class Program {
+   public:
+    Program(const Trees& trees, int polynomials, int variables, int terms)
+        : trees_(trees), variables_(variables), terms_(terms) {
+        for (int row = 0; row < polynomials; ++row) add_sum(row);
     }
+    std::vector<int> code;
 
    private:
-    void add_sum(const LayerShape& shape, int node) {
+    void add_sum(int node) {
         std::vector<int> leaves, branches;
-        for (int child = shape.first[node]; child < shape.end[node]; ++child)
-            (shape.first[child] == shape.end[child] ? leaves : branches).push_back(child);
-        code.push_back(static_cast<std::int16_t>(leaves.size()));
-        for (const int leaf : leaves) {
-            code.push_back(static_cast<std::int16_t>(shape.factor[leaf]));
-            terms.push_back(shape.term[leaf]);
-        }
-        code.push_back(static_cast<std::int16_t>(branches.size()));
+        for (int child = trees_.first[node]; child < trees_.end[node]; ++child)
+            (trees_.first[child] == trees_.end[child] ? leaves : branches).push_back(child);
+        code.push_back(static_cast<int>(leaves.size()));
+        for (const int leaf : leaves) add_node(leaf, 0);
+        code.push_back(static_cast<int>(branches.size()));
         for (const int branch : branches) {
-            code.push_back(static_cast<std::int16_t>(shape.factor[branch]));
-            code.push_back(shape.term[branch] >= 0);
-            if (shape.term[branch] >= 0) terms.push_back(shape.term[branch]);
-            add_sum(shape, branch);
+            add_node(branch, -1);
+            add_sum(branch);
         }
     }
+    void add_node(int node, int least) {
+        const int variable = trees_.factor.at(node), term = trees_.term.at(node);
+        require(variable >= 0 && variable < variables_ && term >= least && term < terms_, "a tree of monomials");
+        code.push_back(variable);
+        code.push_back(term);
+    }
+    const Trees& trees_;
+    const int variables_, terms_;
 };
 
 template <class T>
@@ -71,15 +74,17 @@ class PackedEngine : public Engine {
         layer.dim_out = shape.dim_out;
         layer.dim_basis = shape.dim_basis;
         layer.num_terms = shape.num_terms;
+        layer.max_ell = shape.max_ell;
+        require(shape.max_ell >= 0 && shape.max_ell <= model_.max_ell && model_.max_ell <= kHighestEll, "the highest degree");
         int paths = 0;
         for (const int l : shape.degrees) {
-            require(l >= 0 && l <= kHighestInput && model_.max_ell <= kHighestEll, "a degree");
+            require(l >= 0 && l <= kHighestInput, "a degree");
             layer.starts.row[l] = layer.dim_in;
             layer.starts.path[l] = paths;
             layer.starts.product[l] = layer.num_products;
             layer.dim_in += 2 * l + 1;
-            for (int sh = 0; sh <= model_.max_ell; ++sh)
-                for (int out = sh < l ? l - sh : sh - l; out <= sh + l && out <= model_.max_ell; out += 2) {
+            for (int sh = 0; sh <= shape.max_ell; ++sh)
+                for (int out = sh < l ? l - sh : sh - l; out <= sh + l && out <= shape.max_ell; out += 2) {
                     ++paths;
                     layer.num_products += (2 * sh + 1) * (2 * l + 1);
                 }
@@ -94,18 +99,10 @@ class PackedEngine : public Engine {
             require(density.size == num_rows() * (kPieceDegree<T> + 1), "the density");
             layer.density = store_.copy<double>(density.data, density.size);
         }
-        const Program program(shape);
-        require(static_cast<int>(program.terms.size()) == shape.num_terms, "the list of terms");
-        layer.program = store_.copy<std::int16_t>(program.code.data(), static_cast<std::int64_t>(program.code.size()));
-        require(coefficients.size == static_cast<std::int64_t>(model_.num_elements) * shape.num_terms * channels_,
-                "the coefficients");
-        std::vector<double> ordered(coefficients.size);
-        for (int z = 0; z < model_.num_elements; ++z)
-            for (int n = 0; n < shape.num_terms; ++n)
-                for (int k = 0; k < channels_; ++k)
-                    ordered[(static_cast<std::int64_t>(z) * shape.num_terms + n) * channels_ + k] =
-                        coefficients.data[(static_cast<std::int64_t>(z) * shape.num_terms + program.terms[n]) * channels_ + k];
-        layer.coefficients = packing_.blocked({ordered.data(), coefficients.size}, model_.num_elements, shape.num_terms, channels_);
+        const int components = (shape.max_ell + 1) * (shape.max_ell + 1);
+        layer.program = program(shape.polynomials, shape.dim_basis, components, shape.num_terms);
+        layer.gradient = program(shape.gradient, components, components + shape.dim_basis, shape.num_terms);
+        layer.coefficients = packing_.blocked(coefficients, model_.num_elements, shape.num_terms, channels_);
         layers_.push_back(layer);
         widths_.push_back(shape.width);
         mixings_.emplace_back();
@@ -124,7 +121,7 @@ class PackedEngine : public Engine {
     }
 
     void set_moments(int hidden, Numbers table, const std::vector<Numbers>& matrices) override {
-        require(static_cast<int>(matrices.size()) == model_.max_ell + 1, "the list of matrices");
+        require(static_cast<int>(matrices.size()) == layers_.at(0).max_ell + 1, "the list of matrices");
         model_.moments.blocks = packing_.blocks(hidden);
         model_.moments.table = packing_.padded(table, num_rows() * (kPieceDegree<T> + 1), hidden);
         for (const Numbers& matrix : matrices)
@@ -170,17 +167,25 @@ class PackedEngine : public Engine {
         model_.repulsion = {power, copy(weights), copy(decays), copy(strength), copy(inverse), copy(reach), column};
     }
 
-    void evaluate(const EngineBatch& batch, const EngineResults& results, int first_layer, int threads) override {
-        const SortedSystem sorted(batch, model_.num_elements);
+    int num_elements() const override { return model_.num_elements; }
+
+    double evaluate(SortedSystem& sorted, const Placement& placement, const EngineResults& results, int first_layer,
+                    int threads) override {
         const std::lock_guard<std::mutex> lock(mutex_);
         complete();
+        const double shortest = sorted.place(placement.positions, placement.cell, model_.cutoff);
         const EngineSystem system = sorted.view();
         const bool by_moments = model_.moments.blocks > 0 && (first_layer == 1 || (first_layer == 0 && moments_pay(system)));
         kernels_.evaluate(model_, system, results, memory_, by_moments, threads);
+        return shortest;
     }
 
    private:
     std::int64_t num_rows() const { return static_cast<std::int64_t>(model_.num_pairs) * (model_.knots + 1); }
+    const int* program(const Trees& trees, int polynomials, int variables, int terms) {
+        const Program made(trees, polynomials, variables, terms);
+        return store_.copy<int>(made.code.data(), static_cast<std::int64_t>(made.code.size()));
+    }
     const double* copy(Numbers numbers) { return store_.template copy<double>(numbers.data, numbers.size); }
 
     // The lists as the kernels have them, once everything has been added.
@@ -200,7 +205,7 @@ class PackedEngine : public Engine {
 
     // Multiplications of the first layer: moments of hidden units by element of the senders, or messages.
     bool moments_pay(const EngineSystem& system) const {
-        const double components = (model_.max_ell + 1) * (model_.max_ell + 1), L = model_.max_ell + 1;
+        const double L = layers_[0].max_ell + 1, components = L * L;
         const double edges = system.atoms ? static_cast<double>(system.edges) / static_cast<double>(system.atoms) : 0.0;
         const double pieces = kPieceDegree<T>, lanes = kernels_.lanes;
         const double hidden = model_.moments.blocks * lanes, width = layers_[0].blocks * lanes;

@@ -19,15 +19,21 @@ struct Numbers {
     std::int64_t size;
 };
 
-// A batch of structures as the caller has it; indices are checked when it is sorted.
+// The atoms and edges of a batch as the caller has it; indices are checked when it is sorted.
 struct EngineBatch {
     std::int64_t atoms, edges, graphs;
-    const double* positions;        // [atoms, 3]
     const std::int64_t* element;    // [atoms]
     const std::int64_t* graph;      // [atoms]
     const std::int64_t *sender, *receiver;  // [edges]
     const double* shifts;           // [edges, 3], or null: nothing is periodic
-    const double* cell;             // [graphs, 3, 3]
+};
+
+class SortedSystem;
+
+// Where the atoms of a batch are, in the caller's order.
+struct Placement {
+    const double* positions;  // [atoms, 3]
+    const double* cell;       // [graphs, 3, 3]
 };
 
 // A sparse matrix by its entries.
@@ -37,11 +43,17 @@ struct Entries {
     std::vector<double> value;
 };
 
+// Trees of monomials, see `kernels/monomial_tree.py`.
+struct Trees {
+    std::vector<int> factor, term, first, end;
+};
+
 struct LayerShape {
     int width;                 // channels of what is sent
     std::vector<int> degrees;  // of what is sent
+    int max_ell;               // of harmonics and messages, at most the model's
     int num_paths, dim_out, dim_basis, num_terms;
-    std::vector<int> factor, term, first, end;  // trees of monomials, see `kernels/monomial_tree.py`
+    Trees polynomials, gradient;
 };
 
 struct ReadoutShape {
@@ -64,8 +76,10 @@ class Engine {
     virtual void add_reading(int from, Numbers matrices) = 0;
     virtual void set_repulsion(int power, int column, Numbers weights, Numbers decays, Numbers strength,
                                Numbers inverse, Numbers reach) = 0;
-    // first_layer: 0 chosen by cost, 1 moments, 2 messages.
-    virtual void evaluate(const EngineBatch& batch, const EngineResults& results, int first_layer, int threads) = 0;
+    virtual int num_elements() const = 0;
+    // first_layer: 0 chosen by cost, 1 moments, 2 messages. Returns the shortest distance within the cutoff.
+    virtual double evaluate(SortedSystem& system, const Placement& placement, const EngineResults& results,
+                            int first_layer, int threads) = 0;
 };
 
 struct EngineShape {

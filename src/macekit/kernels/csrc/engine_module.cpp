@@ -2,10 +2,12 @@
 
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include "engine_model.h"
+#include "engine_system.h"
 
 namespace nb = nanobind;
 
@@ -16,41 +18,55 @@ using Array = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 using Result = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 using Indices = nb::ndarray<const std::int64_t, nb::c_contig, nb::device::cpu>;
 using Ints = std::vector<int>;
+using Forest = std::tuple<Ints, Ints, Ints, Ints>;  // factor, term, first, end
 
+Trees trees(const Forest& forest) {
+    return {std::get<0>(forest), std::get<1>(forest), std::get<2>(forest), std::get<3>(forest)};
+}
 Numbers numbers(const Array& array) { return {array.data(), static_cast<std::int64_t>(array.size())}; }
 
 void check(bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(std::string("engine: ") + what + " has the wrong shape");
 }
 
-void evaluate(Engine& engine, int num_elements_outputs, const Array& positions, const Indices& element,
-              const Indices& graph, const Indices& edge_index, const Array& shifts, const Array& cell, bool periodic,
-              const Result& energies, const Result& forces, const Result& virial, const Result& seconds,
-              int first_layer, int threads) {
+std::int64_t size(const Array& array) { return static_cast<std::int64_t>(array.size()); }
+
+std::unique_ptr<SortedSystem> sort(const Engine& engine, const Indices& element, const Indices& graph, int graphs,
+                                   const Indices& edge_index, const Array& shifts, bool periodic) {
     const std::int64_t N = static_cast<std::int64_t>(element.size()), E = static_cast<std::int64_t>(edge_index.size()) / 2;
-    const std::int64_t G = static_cast<std::int64_t>(cell.size()) / 9;
-    const auto size = [](const auto& array) { return static_cast<std::int64_t>(array.size()); };
-    check(size(positions) == 3 * N && size(graph) == N, "the positions");
+    check(static_cast<std::int64_t>(graph.size()) == N, "what tells the structures of the atoms");
     check(size(shifts) == 3 * E, "the shifts");
-    check(size(energies) == N * num_elements_outputs && size(forces) == 3 * N && size(virial) == 9 * G, "a result");
-    const EngineBatch batch = {N, E, G, positions.data(), element.data(), graph.data(), edge_index.data(),
-                               edge_index.data() + E, periodic ? shifts.data() : nullptr, cell.data()};
+    const EngineBatch batch = {N, E, graphs, element.data(), graph.data(), edge_index.data(), edge_index.data() + E,
+                               periodic ? shifts.data() : nullptr};
+    return std::make_unique<SortedSystem>(batch, engine.num_elements());
+}
+
+double evaluate(Engine& engine, SortedSystem& system, int num_outputs, const Array& positions, const Array& cell,
+                const Result& energies, const Result& forces, const Result& virial, const Result& seconds,
+                int first_layer, int threads) {
+    const std::int64_t N = system.atoms(), G = system.graphs();
+    const auto count = [](const Result& array) { return static_cast<std::int64_t>(array.size()); };
+    check(system.num_elements() == engine.num_elements(), "the system, which was sorted for another engine,");
+    check(size(positions) == 3 * N && size(cell) == 9 * G, "the positions");
+    check(count(energies) == N * num_outputs && count(forces) == 3 * N && count(virial) == 9 * G, "a result");
     const EngineResults results = {energies.data(), forces.data(), virial.data(),
-                                   size(seconds) == 16 ? seconds.data() : nullptr};
+                                   count(seconds) == 16 ? seconds.data() : nullptr};
     const nb::gil_scoped_release without_gil;
-    engine.evaluate(batch, results, first_layer, threads);
+    return engine.evaluate(system, {positions.data(), cell.data()}, results, first_layer, threads);
 }
 
 }  // namespace
 
 void bind_engine(nb::module_& module) {
+    nb::class_<SortedSystem>(module, "SortedSystem");
     nb::class_<Engine>(module, "Engine")
         .def("piece_degree", &Engine::piece_degree)
         .def("add_layer",
-             [](Engine& engine, int width, Ints degrees, int num_paths, int dim_out, int dim_basis, int num_terms,
-                Ints factor, Ints term, Ints first, Ints end, Array table, Ints row, Ints product,
+             [](Engine& engine, int width, Ints degrees, int max_ell, int num_paths, int dim_out, int dim_basis,
+                int num_terms, Forest polynomials, Forest gradient, Array table, Ints row, Ints product,
                 std::vector<double> value, Array constant, Array density, Array coefficients) {
-                 engine.add_layer({width, degrees, num_paths, dim_out, dim_basis, num_terms, factor, term, first, end},
+                 engine.add_layer({width, degrees, max_ell, num_paths, dim_out, dim_basis, num_terms,
+                                   trees(polynomials), trees(gradient)},
                                   numbers(table), {dim_out, row, product, value}, numbers(constant), numbers(density),
                                   numbers(coefficients));
              })
@@ -83,6 +99,7 @@ void bind_engine(nb::module_& module) {
                  engine.set_repulsion(power, column, numbers(weights), numbers(decays), numbers(strength),
                                       numbers(inverse), numbers(reach));
              })
+        .def("sort", &sort)
         .def("evaluate", &evaluate);
     module.def("make_engine", [](const std::string& instruction_set, bool double_precision, int max_ell, int channels,
                                  int num_elements, int knots, double cutoff, Ints pair, int rows, Ints row, Ints column,

@@ -19,7 +19,7 @@ inline void reserve(EngineMemory& memory, std::size_t bytes) {
 // Whether as many workers as wanted could be had.
 template <class T>
 bool run_workers_of(const EngineModel<T>& model, const EngineSystem& system, const EngineResults& results,
-                    EngineMemory& memory, const EnginePasses<T>& passes, bool by_moments, int threads) {
+                    EngineMemory& memory, EnginePassesOf<T> passes, bool by_moments, int threads) {
     reserve(memory, EngineArrays<T>(model, system, by_moments, threads, Arena(nullptr)).bytes);
     const EngineArrays<T> arrays(model, system, by_moments, threads, Arena(memory.data));
     const int workers = arrays.grid.workers();
@@ -43,7 +43,7 @@ bool run_workers_of(const EngineModel<T>& model, const EngineSystem& system, con
 
 template <class T>
 void run_engine(const EngineModel<T>& model, const EngineSystem& system, const EngineResults& results,
-                EngineMemory& memory, const EnginePasses<T>& passes, bool by_moments, int threads) {
+                EngineMemory& memory, EnginePassesOf<T> passes, bool by_moments, int threads) {
     if (!run_workers_of(model, system, results, memory, passes, by_moments, threads))
         run_workers_of(model, system, results, memory, passes, by_moments, 1);
 }

@@ -1,5 +1,7 @@
 #include "engine_system.h"
 
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -17,9 +19,9 @@ int checked(std::int64_t index, std::int64_t count, const char* what) {
 }  // namespace
 
 SortedSystem::SortedSystem(const EngineBatch& batch, int num_elements)
-    : graphs_(batch.graphs), positions_(3 * batch.atoms), element_(batch.atoms), graph_(batch.atoms),
-      sender_(batch.edges), sender_element_(batch.edges), element_start_(num_elements + 1, 0), order_(batch.atoms),
-      start_(batch.atoms + 1, 0) {
+    : graphs_(batch.graphs), is_periodic_(batch.shifts != nullptr), positions_(3 * batch.atoms), element_(batch.atoms),
+      graph_(batch.atoms), sender_(batch.edges), sender_element_(batch.edges), candidate_(batch.edges),
+      element_start_(num_elements + 1, 0), order_(batch.atoms), start_(batch.atoms + 1, 0) {
     const std::int64_t N = batch.atoms, E = batch.edges;
     for (std::int64_t n = 0; n < N; ++n) ++element_start_[checked(batch.element[n], num_elements, "element") + 1];
     for (int z = 0; z < num_elements; ++z) element_start_[z + 1] += element_start_[z];
@@ -31,7 +33,6 @@ SortedSystem::SortedSystem(const EngineBatch& batch, int num_elements)
         order_[i] = n;
         element_[i] = static_cast<int>(batch.element[n]);
         graph_[i] = checked(batch.graph[n], batch.graphs, "structure");
-        for (int a = 0; a < 3; ++a) positions_[3 * i + a] = batch.positions[3 * n + a];
     }
     // edges by receiver and sender's element
     std::vector<std::int64_t> bucket(N * num_elements + 1, 0);
@@ -44,28 +45,56 @@ SortedSystem::SortedSystem(const EngineBatch& batch, int num_elements)
         ++bucket[bucket_of(e) + 1];
     }
     for (std::int64_t n = 0; n < N * num_elements; ++n) bucket[n + 1] += bucket[n];
-    for (std::int64_t i = 0; i < N; ++i) start_[i] = bucket[i * num_elements];
-    start_[N] = E;
-    if (batch.shifts != nullptr) offset_.resize(3 * E);
+    candidate_start_.resize(N + 1, E);
+    for (std::int64_t i = 0; i < N; ++i) candidate_start_[i] = bucket[i * num_elements];
+    if (is_periodic_) {
+        shift_.resize(3 * E);
+        offset_.resize(3 * E);
+    }
     for (std::int64_t e = 0; e < E; ++e) {
         const std::int64_t target = bucket[bucket_of(e)]++;
-        const std::int64_t j = batch.sender[e];
-        sender_[target] = place[j];
-        sender_element_[target] = static_cast<int>(batch.element[j]);
-        if (batch.shifts == nullptr) continue;
-        const double* cell = batch.cell + 9 * batch.graph[j];
-        for (int a = 0; a < 3; ++a) {
-            double sum = 0.0;
-            for (int k = 0; k < 3; ++k) sum += batch.shifts[3 * e + k] * cell[3 * k + a];
-            offset_[3 * target + a] = sum;
-        }
+        candidate_[target] = place[batch.sender[e]];
+        if (is_periodic_)
+            for (int k = 0; k < 3; ++k) shift_[3 * target + k] = batch.shifts[3 * e + k];
     }
 }
 
+double SortedSystem::place(const double* positions, const double* cell, double cutoff) {
+    const std::int64_t N = atoms();
+    for (std::int64_t i = 0; i < N; ++i)
+        for (int a = 0; a < 3; ++a) positions_[3 * i + a] = positions[3 * order_[i] + a];
+    double shortest = std::numeric_limits<double>::infinity();
+    std::int64_t edges = 0;
+    for (std::int64_t i = 0; i < N; ++i) {
+        start_[i] = edges;
+        const double *x = &positions_[3 * i], *vectors = cell + 9 * graph_[i];
+        for (std::int64_t e = candidate_start_[i]; e < candidate_start_[i + 1]; ++e) {
+            const int j = candidate_[e];
+            const double* other = &positions_[3 * static_cast<std::int64_t>(j)];
+            double offset[3] = {0.0, 0.0, 0.0}, square = 0.0;
+            for (int a = 0; a < 3; ++a) {
+                if (is_periodic_)
+                    for (int k = 0; k < 3; ++k) offset[a] += shift_[3 * e + k] * vectors[3 * k + a];
+                const double v = x[a] - other[a] + offset[a];
+                square += v * v;
+            }
+            if (!(square < cutoff * cutoff)) continue;
+            shortest = square < shortest ? square : shortest;
+            sender_[edges] = j;
+            sender_element_[edges] = element_[j];
+            if (is_periodic_)
+                for (int a = 0; a < 3; ++a) offset_[3 * edges + a] = offset[a];
+            ++edges;
+        }
+    }
+    start_[N] = edges;
+    return std::sqrt(shortest);
+}
+
 EngineSystem SortedSystem::view() const {
-    return {static_cast<std::int64_t>(element_.size()), static_cast<std::int64_t>(sender_.size()), graphs_,
+    return {atoms(), start_.back(), graphs_,
             positions_.data(), element_.data(), element_start_.data(), graph_.data(), order_.data(), start_.data(),
-            sender_.data(), sender_element_.data(), offset_.empty() ? nullptr : offset_.data()};
+            sender_.data(), sender_element_.data(), is_periodic_ ? offset_.data() : nullptr};
 }
 
 }  // namespace macekit

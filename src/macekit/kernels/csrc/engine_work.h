@@ -77,7 +77,7 @@ struct EngineArrays {
         }
         layers = arena.template take<LayerArrays<T>>(model.num_layers);
         std::int64_t messages = 1;
-        products_size = 1;
+        products_size = tile_size = 1;
         for (int t = 0; t < model.num_layers; ++t) {
             const EngineLayer<T>& layer = model.layers[t];
             LayerArrays<T> arrays = {};
@@ -85,11 +85,11 @@ struct EngineArrays {
             if (layers != nullptr) layers[t] = arrays;
             messages = larger(messages, layer.blocks * layer.dim_out);
             products_size = larger(products_size, layer.num_products);
+            tile_size = larger(tile_size, kTile * (components + layer.dim_basis) * lanes);
         }
         const std::int64_t hidden = by_moments ? model.num_elements * model.moments.blocks : 0;
         panel_size = kPanels * kRowsAtOnce * kDepth * lanes;
         products_size *= lanes;
-        tile_size = 2 * kPullTile * components * lanes + kTileGap;
         const int workers = grid.workers();
         panels = arena.template take<T>(workers * panel_size);
         products = arena.template take<T>(workers * products_size);

@@ -27,7 +27,7 @@ class Worker {
 
    public:
     Worker(const EngineModel<T>& model, const EngineSystem& system, const EngineResults& results,
-           const EngineArrays<T>& arrays, const EnginePasses<T>& passes, bool by_moments, int worker)
+           const EngineArrays<T>& arrays, EnginePassesOf<T> passes, bool by_moments, int worker)
         : model_(model), system_(system), results_(results), work_(arrays), passes_(passes), by_moments_(by_moments),
           worker_(worker), workers_(arrays.grid.workers()), share_(worker % arrays.grid.shares),
           range_(worker / arrays.grid.shares), panel_(arrays.panels + worker * arrays.panel_size),
@@ -132,7 +132,8 @@ class Worker {
     void convolve(int t) {
         const EngineLayer<T>& layer = model_.layers[t];
         typename EnginePasses<T>::Sum sums[kHighestInput + 1];
-        for (int d = 0; d < layer.num_degrees; ++d) sums[d] = passes_.sum(layer.degrees[d]);
+        const EnginePasses<T> passes = passes_(layer.max_ell);
+        for (int d = 0; d < layer.num_degrees; ++d) sums[d] = passes.sum(layer.degrees[d]);
         for (std::int64_t block = first_block(layer, 0); block < first_block(layer, 1); ++block) {
             const EdgeBlock<T> b = edges_of(layer, work_.layers[t], block);
             T* a = work_.a + block * work_.atoms_at_once * layer.dim_out * W;
@@ -189,39 +190,61 @@ class Worker {
             for (std::int64_t e = system_.start[i] - first_edge_; e < system_.start[i + 1] - first_edge_; ++e)
                 sum += piece_at<T>(model_.layers[t].density, work_.geometry.row[e], work_.geometry.fraction[e], scale, slope);
             arrays.density[i] = sum;
-            scale_basis(arrays, i, static_cast<T>(1.0 / sum));
+            scale_basis(t, i, static_cast<T>(1.0 / sum));
         }
     }
 
-    void scale_basis(const LayerArrays<T>& arrays, std::int64_t i, T factor) {
+    void scale_basis(int t, std::int64_t i, T factor) {
         for (int block = 0; block < model_.blocks; ++block) {
-            T* x = arrays.x + (block * system_.atoms + i) * work_.components * W;
-            for (int k = 0; k < work_.components; ++k) (V::load(x + k * W) * V::all(factor)).store(x + k * W);
+            T* x = work_.layers[t].x + (block * system_.atoms + i) * work_.components * W;
+            for (int k = 0; k < components_of(t); ++k) (V::load(x + k * W) * V::all(factor)).store(x + k * W);
         }
     }
 
-    template <int tile, class Body>
-    void for_tiles(std::int64_t begin, std::int64_t end, const Body& body) {
+    int components_of(int t) const { return (model_.layers[t].max_ell + 1) * (model_.layers[t].max_ell + 1); }
+
+    // Atoms of this worker by element: whole tiles of atoms, then what remains with several blocks at once.
+    template <class Body>
+    void for_tiles(const Body& body) {
         for (int z = 0; z < model_.num_elements; ++z) {
-            std::int64_t i = system_.element_start[z] > begin ? system_.element_start[z] : begin;
-            const std::int64_t last = smaller(system_.element_start[z + 1], end);
-            for (; i + tile <= last; i += tile) body(Number<tile>(), z, i);
-            for (; i + 2 <= last; i += 2) body(Number<2>(), z, i);
-            for (; i < last; ++i) body(Number<1>(), z, i);
+            std::int64_t i = system_.element_start[z] > begin_ ? system_.element_start[z] : begin_;
+            const std::int64_t end = smaller(system_.element_start[z + 1], stop_);
+            if (i >= end) continue;
+            const std::int64_t whole = i + (end - i) / kTile * kTile;
+            for (int block = 0; block < model_.blocks; ++block)
+                for (std::int64_t first = i; first < whole; first += kTile) body(Number<kTile>(), Number<1>(), z, block, first);
+            i = whole;
+            if constexpr (kTile > 4) i = for_blocks<4>(z, i, end, body);
+            i = for_blocks<2>(z, i, end, body);
+            for_blocks<1>(z, i, end, body);
         }
+    }
+    template <int atoms, class Body>
+    std::int64_t for_blocks(int z, std::int64_t i, std::int64_t end, const Body& body) {
+        for (; i + atoms <= end; i += atoms) {
+            int block = 0;
+            for (; block + kTile / atoms <= model_.blocks; block += kTile / atoms)
+                body(Number<atoms>(), Number<kTile / atoms>(), z, block, i);
+            for (; block < model_.blocks; ++block) body(Number<atoms>(), Number<1>(), z, block, i);
+        }
+        return i;
     }
 
     void contract(int t) {
         const EngineLayer<T>& layer = model_.layers[t];
         const LayerArrays<T>& arrays = work_.layers[t];
-        const std::int64_t stride = work_.components * W;
-        for (int block = 0; block < model_.blocks; ++block)
-            for_tiles<kTile>(begin_, stop_, [&](auto count, int z, std::int64_t i) {
-                const std::int64_t place = block * system_.atoms + i;
-                contract_atoms<T, decltype(count)::value>(layer.program, coefficients(layer, block, z), layer.dim_basis,
-                                                          arrays.x + place * stride, stride,
-                                                          arrays.basis + place * layer.dim_basis * W);
-            });
+        const std::int64_t size = work_.components * W, dim_basis = layer.dim_basis * W;
+        for_tiles([&](auto atoms, auto blocks, int z, int block, std::int64_t i) {
+            constexpr int A = decltype(atoms)::value, B = decltype(blocks)::value;
+            const std::int64_t place = block * system_.atoms + i;
+            gather_variables<T, A, B>(arrays.x + place * size, size, system_.atoms * size, components_of(t), tile_);
+            const Tile<T> tile = {coefficients(layer, block, z), coefficient_block(layer), tile_,
+                                  arrays.basis + place * dim_basis, dim_basis, system_.atoms * dim_basis};
+            evaluate_polynomials<T, A, B>(layer.program, layer.dim_basis, tile);
+        });
+    }
+    std::int64_t coefficient_block(const EngineLayer<T>& layer) const {
+        return static_cast<std::int64_t>(model_.num_elements) * layer.num_terms * W;
     }
     const T* coefficients(const EngineLayer<T>& layer, int block, int z) const {
         return layer.coefficients + (static_cast<std::int64_t>(block) * model_.num_elements + z) * layer.num_terms * W;
@@ -366,26 +389,31 @@ class Worker {
     void uncontract(int t) {
         const EngineLayer<T>& layer = model_.layers[t];
         const LayerArrays<T>& arrays = work_.layers[t];
-        const std::int64_t stride = work_.components * W;
+        const std::int64_t size = work_.components * W, dim_basis = layer.dim_basis * W;
         if (layer.density != nullptr)
             for (std::int64_t i = begin_; i < stop_; ++i) arrays.to_density[i] = 0.0;
-        for (int block = 0; block < model_.blocks; ++block)
-            for_tiles<kPullTile>(begin_, stop_, [&](auto count, int z, std::int64_t i) {
-                const std::int64_t place = block * system_.atoms + i;
-                pull_atoms<T, decltype(count)::value>(
-                    layer.program, coefficients(layer, block, z), layer.dim_basis, arrays.x + place * stride,
-                    work_.components, arrays.to_basis + place * layer.dim_basis * W, tile_,
-                    layer.density == nullptr ? nullptr : arrays.to_density + i);
-            });
+        const int components = components_of(t);
+        for_tiles([&](auto atoms, auto blocks, int z, int block, std::int64_t i) {
+            constexpr int A = decltype(atoms)::value, B = decltype(blocks)::value;
+            const std::int64_t place = block * system_.atoms + i;
+            T* x = arrays.x + place * size;
+            gather_variables<T, A, B>(x, size, system_.atoms * size, components, tile_);
+            gather_variables<T, A, B>(arrays.to_basis + place * dim_basis, dim_basis, system_.atoms * dim_basis,
+                                      layer.dim_basis, tile_ + components * A * B * W);
+            const Tile<T> tile = {coefficients(layer, block, z), coefficient_block(layer), tile_, x, size, system_.atoms * size};
+            evaluate_polynomials<T, A, B>(layer.gradient, components, tile);
+            if (layer.density != nullptr) add_along<T, A, B>(tile, components, arrays.to_density + i);
+        });
         if (layer.density != nullptr)
             for (std::int64_t i = begin_; i < stop_; ++i) {
                 arrays.to_density[i] /= -arrays.density[i];
-                scale_basis(arrays, i, static_cast<T>(1.0 / arrays.density[i]));
+                scale_basis(t, i, static_cast<T>(1.0 / arrays.density[i]));
             }
     }
 
     void unconvolve(int t) {
         const EngineLayer<T>& layer = model_.layers[t];
+        const EnginePasses<T> passes = passes_(layer.max_ell);
         int masks[kHighestInput + 1], count = 0;
         for (int d = 0; d < layer.num_degrees; ++d) {
             const int l = layer.degrees[d];
@@ -400,8 +428,8 @@ class Worker {
             for (std::int64_t i = receiver(0); i < receiver(1); ++i) {
                 apply(layer.uncouple, a + (i - first_) * layer.dim_out * W, products_);
                 for (int n = 0; n < count; ++n)
-                    passes_.pull(masks[n])(b, system_.start[i] - first_edge_, system_.start[i + 1] - first_edge_,
-                                           layer.starts);
+                    passes.pull(masks[n])(b, system_.start[i] - first_edge_, system_.start[i + 1] - first_edge_,
+                                          layer.starts);
             }
         }
     }
@@ -518,20 +546,22 @@ class Worker {
 
     void moments_forward() {
         const EdgeBlock<T> b = moment_edges();
+        const EnginePasses<T> passes = passes_(model_.layers[0].max_ell);
         for (std::int64_t i = begin_; i < stop_; ++i) {
             T* moments = work_.moments + (i - first_) * work_.components * moment_stride();
             for_sender_elements(i, [&](int z, std::int64_t begin, std::int64_t end) {
-                passes_.sum_moments(b, begin, end, model_.moments.blocks, moments + z * model_.moments.blocks * W,
+                passes.sum_moments(b, begin, end, model_.moments.blocks, moments + z * model_.moments.blocks * W,
                                     moment_stride());
             });
         }
     }
     void moments_backward() {
         const EdgeBlock<T> b = moment_edges();
+        const EnginePasses<T> passes = passes_(model_.layers[0].max_ell);
         for (std::int64_t i = begin_; i < stop_; ++i) {
             const T* moments = work_.moments + (i - first_) * work_.components * moment_stride();
             for_sender_elements(i, [&](int z, std::int64_t begin, std::int64_t end) {
-                passes_.pull_moments(b, begin, end, model_.moments.blocks, moments + z * model_.moments.blocks * W,
+                passes.pull_moments(b, begin, end, model_.moments.blocks, moments + z * model_.moments.blocks * W,
                                      moment_stride());
             });
         }
@@ -539,7 +569,7 @@ class Worker {
     void mix_moments(bool back) {
         const LayerArrays<T>& arrays = work_.layers[0];
         const std::int64_t stride = moment_stride();
-        for (int l = 0; l <= model_.max_ell; ++l) {
+        for (int l = 0; l <= model_.layers[0].max_ell; ++l) {
             T* m = work_.moments + (l * l - first_ * work_.components) * stride;
             const FeatureRows<T> moments = {m, work_.components * stride, stride, work_.chunks_moments};
             const FeatureRows<T> basis = {arrays.x + l * l * W, work_.components * W, W, arrays.chunks_x};
@@ -576,7 +606,7 @@ class Worker {
     const EngineSystem& system_;
     const EngineResults& results_;
     const EngineArrays<T>& work_;
-    const EnginePasses<T>& passes_;
+    const EnginePassesOf<T> passes_;
     const bool by_moments_;
     const int worker_, workers_, share_, range_;
     T *panel_, *products_, *tile_;
