@@ -172,7 +172,7 @@ def _fold_layer(
     correlation = max(p.order for p in structure.products)
     folded = FoldedLayer(
         convolution=interaction.key,
-        contraction=ContractionStructure.key(structure.max_ell, degrees_out, correlation),
+        contraction=ContractionStructure.key(structure.max_ell, degrees_out, correlation, structure.has_cancelling),
         width=interaction.width,
         table=tables.weights[t],
         constant=sent.constant.numpy(),

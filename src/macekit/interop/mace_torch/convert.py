@@ -53,8 +53,9 @@ def read_mace_torch(
         description = describe(root)
         names = description.heads_named(head)
         rows = _rows(description, elements)
-        weights = WeightReader(root, description, rows, [description.heads.index(name) for name in names]).read()
-        config = _config(root, description, names, rows, _rounding(description, weights))
+        reader = WeightReader(root, description, rows, [description.heads.index(name) for name in names])
+        weights = reader.read()
+        config = _config(reader, names, _rounding(description, weights))
         model = build_model(config.name, config, _facts(description, names, rows), dtype=torch.float64)
         load_weights(model, weights)
     except ModelFileError as error:
@@ -123,9 +124,8 @@ def _rounding(description: Description, weights: Weights) -> list[int]:
     return counts if any(counts) else []
 
 
-def _config(
-    model: Module, description: Description, heads: Sequence[str], rows: Sequence[int], rounding: list[int]
-) -> ModelConfig:
+def _config(reader: WeightReader, heads: Sequence[str], rounding: list[int]) -> ModelConfig:
+    model, description, rows = reader.model, reader.description, reader.rows
     layers, channels = len(description.interactions), description.channels
     sent = description.edge_irreps
     received = [f"{channels}x0e", *(_sized(channels, irreps) for irreps in description.hidden_irreps[:-1])]
@@ -153,7 +153,8 @@ def _config(
             "radial_constants": _radial_constants(model, description, heads, rows),
             "node_normalisation": len(description.elements) if len(rows) < len(description.elements) else None,
             "coupling_rounding": rounding,
-            "couplings": "float32" if description.dtype == "float32" else "exact",
+            "coupling_terms": "all" if reader.has_cancelling else "symmetric",
+            "couplings": "float32" if reader.rounds_couplings else "exact",
             "mlp_kind": "biased" if description.readouts[-1] == "NonLinearBiasReadoutBlock" else "plain",
             "mlp_activation": description.mlp_activation,
             "read_layers": "all" if len(description.readouts) == layers else "last",
