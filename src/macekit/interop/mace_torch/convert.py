@@ -18,6 +18,7 @@ from macekit.config.facts import LevelFacts
 from macekit.errors import ConfigError, ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
 from macekit.interop.mace_torch.description import Description, describe
+from macekit.interop.mace_torch.root import model_of
 from macekit.interop.mace_torch.tree import Module
 from macekit.interop.mace_torch.weights import WeightReader, Weights
 from macekit.model.build import build_model
@@ -49,7 +50,7 @@ def read_mace_torch(
             represented, or lacks an element or the head.
     """
     try:
-        root = Module(read_archive(file), "model")
+        root = model_of(read_archive(file))
         description = describe(root)
         names = description.heads_named(head)
         rows = _rows(description, elements)
@@ -63,7 +64,7 @@ def read_mace_torch(
         raise ModelFileError(message, error.hint) from None
     except ConfigError as error:
         raise ModelFileError(f"{file}: cannot be represented: {error.message}") from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise ModelFileError(f"{file}: damaged, or of a version that is not read: {error!r}") from None
     provenance = {
         "converted_from": "mace-torch",
@@ -92,6 +93,7 @@ def _rows(description: Description, elements: Sequence[int] | None) -> list[int]
 
 
 def _facts(description: Description, heads: Sequence[str], rows: Sequence[int]) -> DatasetFacts:
+    _check_energies(description, heads, rows)
     levels = {
         head: LevelFacts(
             reference_energies={ENERGY: [description.reference_energies[head][row] for row in rows]},
@@ -115,6 +117,18 @@ def _facts(description: Description, heads: Sequence[str], rows: Sequence[int]) 
         },
         **(single if len(heads) == 1 else several),
     )
+
+
+def _check_energies(description: Description, heads: Sequence[str], rows: Sequence[int]) -> None:
+    """A head may have been trained without some of the elements."""
+    for head in heads:
+        energies = description.reference_energies[head]
+        if missing := [description.elements[row] for row in rows if not math.isfinite(energies[row])]:
+            symbols = ", ".join(chemical_symbols[number] for number in missing)
+            raise ModelFileError(
+                f"head '{head}': the reference energy of {symbols} is no number",
+                "leave these elements out (--elements), or choose another head (--head)",
+            )
 
 
 def _rounding(description: Description, weights: Weights) -> list[int]:
@@ -206,6 +220,8 @@ def load_weights(model: Mace, weights: Weights) -> None:
             f"cannot be represented: weights missing {missing or 'none'}, left over {extra or 'none'}, "
             f"of other shapes {sorted(wrong) or 'none'}"
         )
+    if broken := sorted(name for name, value in weights.items() if not np.isfinite(value).all()):
+        raise ModelFileError(f"weights that are no numbers: {', '.join(broken)}; the training has diverged")
     model.load_state_dict({name: torch.as_tensor(np.ascontiguousarray(value)) for name, value in weights.items()})
 
 

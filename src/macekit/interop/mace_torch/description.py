@@ -117,7 +117,9 @@ def describe(model: Module) -> Description:
     interactions, products, readouts = (model.children(name) for name in ("interactions", "products", "readouts"))
     radial = model.child("radial_embedding")
     basis, envelope = radial.child("bessel_fn"), radial.child("cutoff_fn")
-    heads = [str(head) for head in model.get("heads") or ["Default"]]
+    heads = _heads(model)
+    if not readouts:
+        raise ModelFileError("a model without read-outs, which has nothing but reference energies, is not read")
     zeros = np.zeros((1, model.tensor("atomic_numbers").size))
     has_energies = model.has("atomic_energies_fn")
     energies = np.atleast_2d(model.child("atomic_energies_fn").tensor("atomic_energies")) if has_energies else zeros
@@ -133,6 +135,8 @@ def describe(model: Module) -> Description:
     channels = {count for product in products for count, _ in product.child("linear").irreps("irreps_out")}
     if len(channels) != 1:
         raise ModelFileError(f"hidden irreps with different multiplicities {sorted(channels)} cannot be represented")
+    for product, irreps in zip(products, hidden, strict=True):
+        _check_hidden(product.path, irreps, needs_scalars=scale_shift is not None or has_energies)
     return Description(
         model_class=model.class_name,
         elements=[int(number) for number in model.tensor("atomic_numbers")],
@@ -164,6 +168,24 @@ def describe(model: Module) -> Description:
         num_parameters=_num_parameters(model),
         vector_gate=vector_gate,
     )
+
+
+def _heads(model: Module) -> list[str]:
+    heads = [str(head) for head in model.get("heads") or ["Default"]]
+    if len(set(heads)) < len(heads) or "" in heads:
+        raise ModelFileError(
+            f"heads {', '.join(map(repr, heads))}: without names of their own they cannot be told apart",
+            "give model.heads different names with mace-torch, and save the model again",
+        )
+    return heads
+
+
+def _check_hidden(where: str, irreps: list[Irrep], needs_scalars: bool) -> None:
+    text = "+".join(map(str, irreps))
+    if len(set(irreps)) < len(irreps):
+        raise ModelFileError(f"{where}: features {text}, in which an irrep occurs twice, cannot be represented")
+    if needs_scalars and Irrep.natural(0) not in irreps:
+        raise ModelFileError(f"{where}: features {text} without scalars, which an energy needs, cannot be represented")
 
 
 def _refuse_unknown(model: Module) -> None:
@@ -253,7 +275,10 @@ def _num_parameters(model: Module) -> int:
 def _sent(linear: Module) -> str:
     """What a layer sends; degrees that its features do not have are zeros in the file and are left out."""
     known = {irrep for _, irrep in linear.irreps("irreps_in")}
-    return _text([(count, irrep) for count, irrep in linear.irreps("irreps_out") if irrep in known])
+    sent = [(count, irrep) for count, irrep in linear.irreps("irreps_out") if irrep in known]
+    if len({count for count, _ in sent}) > 1:
+        raise ModelFileError(f"{linear.path}: edge irreps with different multiplicities {_text(sent)} are not read")
+    return _text(sent)
 
 
 def _text(irreps: list[tuple[int, Irrep]]) -> str:

@@ -176,7 +176,9 @@ def activation(value: Any, where: str) -> tuple[str, float]:
     is_normalised = module.class_name == "normalize2mom"
     name = function_name(module.get("f") if is_normalised else value)
     if name not in ACTIVATION_NAMES:
-        raise ModelFileError(f"{where}: the activation {name} is not read; known: {', '.join(ACTIVATION_NAMES)}")
+        raise ModelFileError(
+            f"{where}: the activation {name} is not read; known: {', '.join(sorted(set(ACTIVATION_NAMES.values())))}"
+        )
     factor = module.number("cst") if is_normalised else 1.0
     return ACTIVATION_NAMES[name], 1.0 if abs(factor - 1.0) < 1e-4 else factor  # e3nn leaves these out
 

@@ -20,10 +20,15 @@ from macekit.o3 import SymmetricProduct
 
 Integers = NDArray[np.int64]
 EXACT, FLOAT32 = 1e-10, 2e-6
-"""Largest part of a path outside the basis, relative to the largest coefficient: what rounding to float64 and to
-float32 explains."""
+"""What rounding to float64 and to float32 explains, relative to the largest coefficient."""
 NOTHING = 1e-12
-"""Relative size below which what is left is that of float64, and is left out."""
+"""What is left out of a path at most, relative to its largest coefficient."""
+
+
+HALF_PRECISION = (
+    "a model that was turned into half precision (float16, bfloat16) has lost its couplings: convert the model before "
+    "that, in float32 or float64"
+)
 
 
 class CancellingTerms(Exception):
@@ -31,7 +36,7 @@ class CancellingTerms(Exception):
 
 
 class Projection(NamedTuple):
-    """Paths of a coupling tensor as members of the basis and what is left: together the tensor, to 1e-10."""
+    """Paths of a coupling tensor as members of the basis and what is left: together the tensor, to 1e-12."""
 
     members: Array
     """[paths, F]."""
@@ -74,11 +79,11 @@ def project_paths(tensor: Array, product: SymmetricProduct, num_components: int,
         solution = np.zeros((0, tensor.shape[-1]))
     left = theirs - basis @ solution
     residual, largest = (float(np.abs(values).max(initial=0.0)) for values in (left, theirs))
-    tolerance = FLOAT32 if is_single(tensor) else EXACT
-    if residual > tolerance * max(largest, 1e-300):
+    if residual > FLOAT32 * max(largest, 1e-300):
         raise ModelFileError(
             f"{where}: its coupling of order {order} to degree {product.degree} is not a symmetric product of "
-            f"natural parity: relative residual {residual / largest:.1e}, allowed {tolerance:.0e}"
+            f"natural parity: relative residual {residual / largest:.1e}, allowed {FLOAT32:.0e}",
+            HALF_PRECISION if residual < 0.02 * largest else None,
         )
     if np.abs(left[~np.isin(everything, ours)]).max(initial=0.0) > NOTHING * largest:
         raise CancellingTerms(where)

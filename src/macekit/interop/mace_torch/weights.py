@@ -107,10 +107,7 @@ class WeightReader:
     def _interaction(self, block: Module) -> Weights:
         up = by_degree(linear_blocks(block.child("linear_up")))
         paths = self._paths(block, tuple(up))
-        degrees_in = {paths.everything[position].degrees[0] for position in paths.ordered}
-        weights = {
-            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0]) for l, matrix in up.items() if l in degrees_in
-        }
+        weights = {f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0]) for l, matrix in up.items()}
         read = self._nonlinear if block.has("source_embedding") else self._linear_interaction
         weights |= read(block, paths)
         return {f"interaction.{name}": value for name, value in weights.items()}
