@@ -139,11 +139,11 @@ CHANGES: dict[str, tuple[Callable[[Record], None], str]] = {
     ),
     "an irrep twice": (
         with_irreps("products.0.linear", "irreps_out", "4x0e+4x1o+4x1o"),
-        r"model.products.0: features 0e\+1o\+1o, in which an irrep occurs twice, cannot be represented",
+        r"model.products.0: features 0e\+1o\+1o, in which an irrep occurs twice, are not read",
     ),
     "no scalars": (
         with_irreps("products.1.linear", "irreps_out", "4x1o"),
-        "model.products.1: features 1o without scalars, which an energy needs, cannot be represented",
+        "model.products.1: features 1o without scalars, which an energy needs",
     ),
     "edge irreps": (
         with_irreps("interactions.1.linear_up", "irreps_out", "4x0e+2x1o"),

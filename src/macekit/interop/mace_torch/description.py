@@ -131,12 +131,7 @@ def describe(model: Module) -> Description:
     if energies.shape[0] != len(heads):
         energies = np.broadcast_to(energies, (len(heads), energies.shape[1]))
     mlp_channels, mlp_activation, vector_gate = _output_mlp(readouts[-1], len(heads))
-    hidden = [[irrep for _, irrep in product.child("linear").irreps("irreps_out")] for product in products]
-    channels = {count for product in products for count, _ in product.child("linear").irreps("irreps_out")}
-    if len(channels) != 1:
-        raise ModelFileError(f"hidden irreps with different multiplicities {sorted(channels)} cannot be represented")
-    for product, irreps in zip(products, hidden, strict=True):
-        _check_hidden(product.path, irreps, needs_scalars=scale_shift is not None or has_energies)
+    hidden, channels = _hidden(products, needs_scalars=has_energies)
     return Description(
         model_class=model.class_name,
         elements=[int(number) for number in model.tensor("atomic_numbers")],
@@ -150,7 +145,7 @@ def describe(model: Module) -> Description:
         else "none",
         applies_cutoff_to_basis=bool(radial.get("apply_cutoff", True)),
         pair_repulsion="zbl" if model.has("pair_repulsion_fn") else "none",
-        channels=channels.pop(),
+        channels=channels,
         hidden_irreps=["+".join(map(str, irreps)) for irreps in hidden],
         max_ell=_max_ell(interactions),
         correlation=[_correlation(product) for product in products],
@@ -180,12 +175,21 @@ def _heads(model: Module) -> list[str]:
     return heads
 
 
-def _check_hidden(where: str, irreps: list[Irrep], needs_scalars: bool) -> None:
-    text = "+".join(map(str, irreps))
-    if len(set(irreps)) < len(irreps):
-        raise ModelFileError(f"{where}: features {text}, in which an irrep occurs twice, cannot be represented")
-    if needs_scalars and Irrep.natural(0) not in irreps:
-        raise ModelFileError(f"{where}: features {text} without scalars, which an energy needs, cannot be represented")
+def _hidden(products: list[Module], needs_scalars: bool) -> tuple[list[list[Irrep]], int]:
+    """Irreps of what every layer puts out, and their multiplicity."""
+    found, channels = [], set()
+    for product in products:
+        multiplicities, irreps = zip(*product.child("linear").irreps("irreps_out"), strict=True)
+        channels |= set(multiplicities)
+        text = "+".join(map(str, irreps))
+        if len(set(irreps)) < len(irreps):
+            raise ModelFileError(f"{product.path}: features {text}, in which an irrep occurs twice, are not read")
+        if needs_scalars and Irrep.natural(0) not in irreps:
+            raise ModelFileError(f"{product.path}: features {text} without scalars, which an energy needs")
+        found.append(list(irreps))
+    if len(channels) != 1:
+        raise ModelFileError(f"hidden irreps with different multiplicities {sorted(channels)} cannot be represented")
+    return found, channels.pop()
 
 
 def _refuse_unknown(model: Module) -> None:
