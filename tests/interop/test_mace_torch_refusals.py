@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch import convert
@@ -163,6 +164,10 @@ CHANGES: dict[str, tuple[Callable[[Record], None], str]] = {
         r"allowed 2e-06\nhint: a model that was turned into half precision \(float16, bfloat16\)",
     ),
     "a coupling that is none": (of_other_parity, r"not a symmetric product of natural parity: .* allowed 2e-06$"),
+    "envelope": (
+        lambda root: child(root, "radial_embedding.cutoff_fn").state["_buffers"].update(r_max=np.array(3.5)),
+        "model.radial_embedding.cutoff_fn: an envelope that ends at 3.5 Å where the cutoff is 4 Å",
+    ),
     "monomials of no coupling": (beyond_the_chains, "of order 2 to degree 1 has monomials that no chain of 3j symbols"),
 }
 
@@ -186,6 +191,26 @@ def test_a_head_that_was_trained_without_an_element(
     monkeypatch.setattr(Path, "read_bytes", lambda _: b"")
     assert read_mace_torch("some.model", head="r2scan")[0].facts.elements == [1, 6, 8]
     assert list(read_mace_torch("some.model", elements=[1, 8])[0].facts.heads) == ["pbe", "Default", "r2scan"]
+
+
+def test_radii_that_differ(tree: Callable[[str], Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree("density_residual_zbl_agnesi")
+    child(root, "pair_repulsion_fn").state["_buffers"]["covalent_radii"][6] += 0.1
+    assert "covalent radii of the distance transform and of the repulsion that differ" in refused(root, monkeypatch)
+
+
+def test_a_width_of_gaussians_that_is_not_their_distance(
+    tree: Callable[[str], Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in files in float32: it was computed of the cutoff before that was rounded."""
+    root = tree("gaussian_soft")
+    child(root, "radial_embedding.bessel_fn").state["coeff"] = -0.5 / 1.25**2
+    monkeypatch.setattr(convert, "read_archive", lambda _: root)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"")
+    basis = read_mace_torch("some.model")[0].backbone.basis
+    lengths, centres = torch.tensor([0.9, 2.2], dtype=torch.float64), torch.linspace(0.0, 4.0, 4, dtype=torch.float64)
+    found = basis.function(lengths, basis.cutoff, 4, basis.parameters_given.value)
+    torch.testing.assert_close(found, torch.exp(-0.5 * ((lengths[:, None] - centres) / 1.25) ** 2), rtol=1e-14, atol=0)
 
 
 def test_files_of_something_else(tree: Callable[[str], Record], monkeypatch: pytest.MonkeyPatch) -> None:

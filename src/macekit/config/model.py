@@ -140,7 +140,8 @@ class ModelConfig(Config):
     """Repulsion at short distance that is added to the energy (extension)."""
     radial_constants: dict[str, list[float]] = Field(default_factory=dict)
     """Constants of basis, transform and repulsion where they are not the usual ones, as in imported models: bessel,
-    gaussian, agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights, zbl_factor (extension)."""
+    gaussian (centres, then their width), agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights,
+    zbl_factor (extension)."""
     couplings: Literal["exact", "float32"] = "exact"
     """Imported models only: whether the coupling coefficients of the convolutions are those of a float32 file
     (extension)."""

@@ -190,7 +190,9 @@ def _radial_constants(
         if not np.allclose(frequencies, usual, rtol=1e-15, atol=0.0):
             constants["bessel"] = frequencies.tolist()
     elif description.radial_basis == "gaussian":
-        constants["gaussian"] = basis.tensor("gaussian_weights").ravel().tolist()
+        centres = basis.tensor("gaussian_weights").ravel().tolist()
+        width, usual_width = math.sqrt(-0.5 / basis.number("coeff")), description.cutoff / (len(centres) - 1)
+        constants["gaussian"] = centres if math.isclose(width, usual_width, rel_tol=1e-15) else [*centres, width]
     if description.distance_transform != "none":
         transform = radial.child("distance_transform")
         names = {"agnesi": ("q", "p", "a"), "soft": ("alpha",)}[description.distance_transform]
@@ -198,7 +200,10 @@ def _radial_constants(
         constants["covalent_radii"] = transform.tensor("covalent_radii")[numbers].tolist()
     if description.pair_repulsion == "zbl":
         repulsion = model.child("pair_repulsion_fn")
-        constants["covalent_radii"] = repulsion.tensor("covalent_radii")[numbers].tolist()
+        radii = repulsion.tensor("covalent_radii")[numbers].tolist()
+        if constants.get("covalent_radii", radii) != radii:
+            raise ModelFileError("covalent radii of the distance transform and of the repulsion that differ")
+        constants["covalent_radii"] = radii
         constants["zbl_power"] = [repulsion.number("p")]
         constants["zbl_screening"] = [repulsion.number("a_prefactor"), repulsion.number("a_exp")]
         constants["zbl_weights"] = repulsion.tensor("c").tolist()

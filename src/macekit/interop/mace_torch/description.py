@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,7 +137,7 @@ def describe(model: Module) -> Description:
         model_class=model.class_name,
         elements=[int(number) for number in model.tensor("atomic_numbers")],
         heads=heads,
-        cutoff=model.number("r_max"),
+        cutoff=_cutoff(model, envelope),
         radial_basis=_entry(BASES, basis),
         num_basis=int(radial.number("out_dim")),
         cutoff_power=int(envelope.number("p")),
@@ -223,6 +224,16 @@ def _refuse_unknown(model: Module) -> None:
 def _is_enabled(config: Any) -> bool:
     state = getattr(config, "state", config)
     return not isinstance(state, dict) or bool(state.get("enabled", True))
+
+
+def _cutoff(model: Module, envelope: Module) -> float:
+    """Where the envelope ends; old files have the same number in two precisions."""
+    reach = envelope.number("r_max", model.number("r_max"))
+    if not math.isclose(reach, model.number("r_max"), rel_tol=1e-6):
+        raise ModelFileError(
+            f"{envelope.path}: an envelope that ends at {reach:g} Å where the cutoff is {model.number('r_max'):g} Å"
+        )
+    return reach
 
 
 def _entry(table: dict[str, str], module: Module) -> str:
