@@ -2,10 +2,11 @@
 
 Runs in an environment of its own, never beside macekit's dependencies:
 
-    python -m venv peer && peer/bin/pip install mace-torch==0.3.16
-    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 peer/bin/python -W ignore tests/interop/make_mace_torch_fixtures.py
+    python -m venv peer && peer/bin/pip install mace-torch==0.3.16 cuequivariance cuequivariance-torch
+    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 peer/bin/python -W ignore tests/interop/make_mace_torch_fixtures.py [ARCHIVE]
 
-The model files are together in one archive, because they compress well together; each has an npz file with
+cuequivariance is for the reduced products (`use_reduced_cg`) alone, and for max_ell 0, which mace-torch cannot build
+otherwise. The model files are together in archives, because they compress well together; each has an npz file with
 structures, energies, forces and the features after every interaction and product, all in float64.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,39 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "float32_tensors": {"correlation": 3, "hidden_irreps": "3x0e+3x1o+3x2e", "avg_num_neighbors": 1.0},
+    "float32_chebyshev": {"correlation": 3, "radial_type": "chebyshev", "avg_num_neighbors": 1.0, "radial_MLP": [16]},
+    "float32_fourth_order": {"correlation": 4, "hidden_irreps": "3x0e+3x1o", "avg_num_neighbors": 1.0},
+    "float32_saved_as_float64": {"correlation": 3, "saved_as": torch.float64},
+    "float64_saved_as_float32": {"correlation": 3, "dtype": torch.float64, "saved_as": torch.float32},
+    "reduced_products": {
+        "correlation": 3,
+        "hidden_irreps": "3x0e+3x1o+3x2e",
+        "use_reduced_cg": True,
+        "interaction_cls": "nonlinear",
+        "use_agnostic_product": True,
+    },
+    "max_ell_0": {"max_ell": 0, "correlation": 3, "use_reduced_cg": True, "dtype": torch.float64},
+    "max_ell_0_vectors": {"max_ell": 0, "use_reduced_cg": True, "dtype": torch.float64, "num_interactions": 3},
+    "no_radial_layers": {"radial_MLP": [], "interaction_cls_first": "density", "dtype": torch.float64},
+    "four_layers": {"num_interactions": 4, "hidden_irreps": "3x0e", "correlation": [1, 3, 2, 4], "max_ell": 1},
+    "odd_heads": {
+        "heads": ["a b", "µ κ.levels.0.", "DEFAULT"],
+        "atomic_energies": [[-13.6, -1030.5, -2041.8], [-13.5, -1031.0, -2040.0], [-1.0, -2.0, -3.0]],
+        "atomic_inter_scale": [-0.75, 1.5, 0.0],
+        "atomic_inter_shift": [0.125, -0.25, 0.0],
+    },
+    "elements_out_of_order": {"atomic_numbers": [8, 1, 6], "pair_repulsion": True, "distance_transform": "Soft"},
+    "in_a_wrapper": {"wrapper": torch.nn.DataParallel, "num_bessel": 1, "num_polynomial_cutoff": 1},
+}
+"""In float32 where they do not say otherwise."""
+ARCHIVES: dict[str, dict[str, dict[str, Any]]] = {
+    "models": MODELS,
+    "unusual": {name: {"dtype": torch.float32, **options} for name, options in UNUSUAL.items()},
+}
+
+
 def structures() -> dict[str, Atoms]:
     """Without and with periodicity, an isolated atom and a close pair."""
     generator = np.random.default_rng(4)
@@ -155,7 +190,7 @@ def build(options: dict[str, Any]) -> torch.nn.Module:
     if values["atomic_energies"] is not None:
         values["atomic_energies"] = np.array(values["atomic_energies"])
     values["num_elements"] = len(values["atomic_numbers"])
-    values["use_reduced_cg"] = False
+    values.setdefault("use_reduced_cg", False)
     if kind != "ScaleShiftMACE":
         del values["atomic_inter_scale"], values["atomic_inter_shift"]
     model = getattr(modules, kind)(**values)
@@ -202,15 +237,20 @@ def evaluate(model: torch.nn.Module, atoms: Atoms, head: str, with_forces: bool)
     return found
 
 
-def write(name: str) -> bytes:
+def write(name: str, options: dict[str, Any]) -> bytes:
     """The outputs of one model; returns its file."""
-    model = build(MODELS[name])
+    ways = {"saved_as": None, "wrapper": None}
+    model = build({key: value for key, value in options.items() if key not in ways})
+    ways |= {key: value for key, value in options.items() if key in ways}
     buffer = io.BytesIO()
-    torch.save(model, buffer)
+    if ways["saved_as"] is not None:
+        model = model.to(ways["saved_as"])
+    torch.save(model if ways["wrapper"] is None else ways["wrapper"](model), buffer)
     model = model.double()
     arrays: dict[str, np.ndarray] = {}
     with_forces = name not in (
         "chebyshev_agnesi",
+        "float32_chebyshev",
         "dipole",
         "dipole_one_layer",
     )  # torch cannot differentiate that basis
@@ -229,9 +269,11 @@ def write(name: str) -> bytes:
 
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
-    with tarfile.open(OUT / "models.tar.xz", "w:xz", preset=9 | lzma.PRESET_EXTREME) as archive:
-        for fixture in MODELS:
-            content = write(fixture)
-            member = tarfile.TarInfo(f"{fixture}.model")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+    for name_of_archive in sys.argv[1:] or ARCHIVES:
+        path = OUT / f"{name_of_archive}.tar.xz"
+        with tarfile.open(path, "w:xz", preset=9 | lzma.PRESET_EXTREME) as archive:
+            for fixture, options in ARCHIVES[name_of_archive].items():
+                content = write(fixture, options)
+                member = tarfile.TarInfo(f"{fixture}.model")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))

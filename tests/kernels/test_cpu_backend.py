@@ -27,7 +27,7 @@ CONVOLUTIONS = {
     "all": ((0, 1, 2, 3, 4), 4),
 }
 EDGES = {"many": (7, 60), "one": (2, 1), "none": (3, 0), "empty": (0, 0), "crowded": (2, 70)}
-CONTRACTIONS = ["3|0.1|3", "2|0.1.2|2", "1|0.1|1", "1|0.1|4", "2|0|4", "0|0|3"]
+CONTRACTIONS = ["3|0.1|3", "2|0.1.2|2", "1|0.1|1", "1|0.1|4", "2|0|4", "0|0|3", "2|0.1.2|3|cancelling"]
 ATOMS = {"many": 23, "one": 1, "none": 0, "tasks": 300}
 TANGENTS = [(True, True, True), (True, False, False), (False, True, False), (False, False, True), (True, False, True)]
 CHANNELS = [1, 8, 16, 19, 40]

@@ -17,7 +17,14 @@ from macekit.kernels.structure import ContractionStructure, product_basis
 from oracles import e3nn_o3
 from tolerances import Tolerance, assert_close
 
-KEYS = {"third": "2|0.1|3", "second": "3|0.1.2|2", "first": "1|0.1|1", "fourth": "1|0|4", "scalars": "0|0.1|2"}
+KEYS = {
+    "third": "2|0.1|3",
+    "second": "3|0.1.2|2",
+    "first": "1|0.1|1",
+    "fourth": "1|0|4",
+    "scalars": "0|0.1|2",
+    "cancelling": "2|0.1|3|cancelling",
+}
 ATOMS = {"many": 5, "one": 1, "none": 0}
 ELEMENTS = 3
 

@@ -27,7 +27,7 @@ BACKBONE_FIELDS = (
     "num_bessel", "num_polynomial_cutoff", "max_ell", "num_interactions", "hidden_irreps", "avg_num_neighbours",
     "correlation", "radial_mlp", "interaction_first", "interaction", "edge_irreps", "edge_irreps_first",
     "radial_basis", "distance_transform", "envelope", "pair_repulsion", "radial_constants", "couplings",
-    "coupling_rounding", "scalar_bias", "node_normalisation",
+    "coupling_rounding", "coupling_terms", "scalar_bias", "node_normalisation",
 )  # fmt: skip
 """Fields that message passing depends on, tuners apart."""
 HEAD_FIELDS = ("mlp_irreps", "mlp_kind", "mlp_activation", "vector_gate", "read_layers")
@@ -140,13 +140,17 @@ class ModelConfig(Config):
     """Repulsion at short distance that is added to the energy (extension)."""
     radial_constants: dict[str, list[float]] = Field(default_factory=dict)
     """Constants of basis, transform and repulsion where they are not the usual ones, as in imported models: bessel,
-    gaussian, agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights, zbl_factor (extension)."""
+    gaussian (centres, then their width), agnesi, soft, covalent_radii, zbl_power, zbl_screening, zbl_weights,
+    zbl_factor (extension)."""
     couplings: Literal["exact", "float32"] = "exact"
     """Imported models only: whether the coupling coefficients of the convolutions are those of a float32 file
     (extension)."""
     coupling_rounding: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     """Imported models only: number of functions in each layer that hold the rounding of the couplings of a float32
     file, so that predictions are those of the file to all digits (extension)."""
+    coupling_terms: Literal["symmetric", "all"] = "symmetric"
+    """Imported models only: whether these functions have the terms alone that exact couplings have, or also those that
+    cancel in them, which the rounding of a float32 file leaves (extension)."""
     mlp_kind: Literal["plain", "biased"] = "plain"
     """Output MLP with one hidden layer, or with two and biases (extension)."""
     mlp_activation: Literal["silu", "tanh", "abs", "none"] = "silu"

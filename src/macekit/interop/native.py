@@ -23,8 +23,8 @@ from macekit.errors import ConfigError, ModelFileError
 from macekit.model.build import build_model
 from macekit.model.mace import Mace
 
-SCHEMA_VERSION = 2
-"""1: without levels of theory."""
+SCHEMA_VERSION = 3
+"""1: without levels of theory; 2: without terms of couplings that cancel (`coupling_terms`)."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 UNITS = {"energy": "eV", "length": "angstrom", "charge": "e", "stress": "eV/angstrom^3"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from macekit.o3 import SymmetricProduct, clebsch_gordan, symmetric_product, wigner_3j
+from macekit.o3 import SymmetricProduct, clebsch_gordan, symmetric_product, wigner_3j, with_cancelling_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,24 +135,25 @@ class ContractionStructure:
     """Degrees of the output, ascending."""
     products: tuple[SymmetricProduct, ...]
     """Bases in the order (order ν, output degree)."""
+    has_cancelling: bool = False
+    """Whether there are terms that cancel in exact couplings, as in models imported from float32 files."""
 
     @staticmethod
-    def key(max_ell: int, degrees_out: tuple[int, ...], correlation: int) -> str:
+    def key(max_ell: int, degrees_out: tuple[int, ...], correlation: int, has_cancelling: bool = False) -> str:
         """The name of the structure, such as `3|0.1|3`."""
-        return f"{max_ell}|{'.'.join(map(str, degrees_out))}|{correlation}"
+        return f"{max_ell}|{'.'.join(map(str, degrees_out))}|{correlation}{'|cancelling' if has_cancelling else ''}"
 
     @staticmethod
     @cache
     def from_key(key: str) -> ContractionStructure:
         """The structure of a name."""
-        max_ell, degrees, correlation = key.split("|")
+        max_ell, degrees, correlation, *cancelling = key.split("|")
+        basis = with_cancelling_terms if cancelling else symmetric_product
         degrees_out = tuple(int(l) for l in degrees.split("."))
         products = tuple(
-            symmetric_product(int(max_ell), degree, order)
-            for order in range(1, int(correlation) + 1)
-            for degree in degrees_out
+            basis(int(max_ell), degree, order) for order in range(1, int(correlation) + 1) for degree in degrees_out
         )
-        return ContractionStructure(int(max_ell), degrees_out, products)
+        return ContractionStructure(int(max_ell), degrees_out, products, bool(cancelling))
 
     @property
     def dim_in(self) -> int:

@@ -89,7 +89,8 @@ class Backbone(nn.Module):
                 rounds_couplings=config.couplings == "float32",
             )
             orders = (config.max_ell, degrees_out, config.correlation)
-            product = ProductBasis(*orders, self.channels, num_node_features, generator, rounding[i])
+            further = (rounding[i], config.coupling_terms == "all")
+            product = ProductBasis(*orders, self.channels, num_node_features, generator, *further)
             shape = (degrees_in, num_node_features, kind.residual, generator, config.scalar_bias)
             self.layers.append(Layer(interaction, product, *shape))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))

@@ -26,22 +26,23 @@ def bessel_basis(lengths: Tensor, cutoff: float, num_bessel: int, frequencies: T
     return math.sqrt(2.0 / cutoff) * torch.sin(frequencies * r) / r
 
 
-def gaussian_basis(lengths: Tensor, cutoff: float, num_bessel: int, centres: Tensor | None = None) -> Tensor:
+def gaussian_basis(lengths: Tensor, cutoff: float, num_bessel: int, given: Tensor | None = None) -> Tensor:
     """exp(−(r − r_n)²/2s²), the centres r_n from 0 to the cutoff and s their distance.
 
     Args:
         lengths: Edge lengths, float64 [E], Å.
         cutoff: Å.
         num_bessel: Number of functions, at least 2.
-        centres: Å, float64 [num_bessel], where they are not evenly spaced.
+        given: Centres, Å, float64 [num_bessel], where they are not evenly spaced; then s, where it is another.
 
     Returns:
         Float64 [E, num_bessel].
     """
-    spacing = cutoff / (num_bessel - 1)
-    if centres is None:
-        centres = (_orders(num_bessel, lengths) - 1.0) * spacing
-    return torch.exp(-0.5 / spacing**2 * (lengths[:, None] - centres).square())
+    width: float | Tensor = cutoff / (num_bessel - 1)
+    centres = (_orders(num_bessel, lengths) - 1.0) * width if given is None else given[:num_bessel]
+    if given is not None and len(given) > num_bessel:
+        width = given[num_bessel]
+    return torch.exp(-0.5 / width**2 * (lengths[:, None] - centres).square())
 
 
 def chebyshev_basis(lengths: Tensor, cutoff: float, num_bessel: int, _: Tensor | None = None) -> Tensor:

@@ -25,6 +25,7 @@ class ProductBasis(nn.Module):
         num_node_features: F, number of node features (elements first).
         generator: Source of the initial weights.
         num_rounding: Number of further functions, constants of an imported model.
+        has_cancelling: Whether these have terms that cancel in exact couplings.
     """
 
     rounding_basis: Tensor
@@ -39,9 +40,10 @@ class ProductBasis(nn.Module):
         num_node_features: int,
         generator: Generator,
         num_rounding: int = 0,
+        has_cancelling: bool = False,
     ) -> None:
         super().__init__()
-        self.key = ContractionStructure.key(max_ell, degrees_out, correlation)
+        self.key = ContractionStructure.key(max_ell, degrees_out, correlation, has_cancelling)
         self.degrees_out, self.channels = degrees_out, channels
         structure = ContractionStructure.from_key(self.key)
         scale = torch.as_tensor(structure.initial_scale())

@@ -16,6 +16,7 @@ from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.interfaces.trained import TrainedModel
 from macekit.kernels import dispatch
+from macekit.kernels.structure import ContractionStructure
 from macekit.model.mace import Mace
 from macekit.model.merging import merged
 from macekit.outputs.derivatives import evaluate
@@ -110,6 +111,21 @@ def test_a_merged_model_has_constants_after_its_layers(dtype: torch.dtype, every
     model = merged(energy_model(dtype, tuner="ssf"))
     assert all(torch.count_nonzero(layer.bias) for layer in model.backbone.layers)
     worst = differences(model, CompiledModel(model).evaluate(everything, forces=True, stress=True), everything)
+    assert max(worst.values()) <= TOLERANCES[dtype], worst
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_rounding_of_couplings_and_terms_that_cancel(dtype: torch.dtype, everything: Graph) -> None:
+    rounding = {"coupling_rounding": [2, 3], "coupling_terms": "all", "max_ell": 2, "correlation": 3}
+    model = energy_model(dtype, hidden_irreps="3x0e + 3x1o + 3x2e", **rounding)
+    before = CompiledModel(model).evaluate(everything, forces=True, stress=True)["y_node_vector"]
+    for layer in model.backbone.layers:
+        product, cancelling = layer.product, ~ContractionStructure.from_key(layer.product.key).basis().any(axis=1)
+        product.rounding_basis[torch.as_tensor(cancelling)] = 1000.0  # far from equivariant
+        product.rounding_weights.normal_(generator=torch.Generator().manual_seed(4))
+    found = CompiledModel(model).evaluate(everything, forces=True, stress=True)
+    assert float((found["y_node_vector"] - before).abs().max() / before.abs().max()) > 0.1
+    worst = differences(model, found, everything)
     assert max(worst.values()) <= TOLERANCES[dtype], worst
 
 

@@ -36,6 +36,8 @@ _STORAGES = {
     "torch.BoolStorage": "?",
 }
 _LARGEST_TENSOR = 1 << 30
+_OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""In the first bytes of what torch saves without a zip file."""
 _NUMPY_TYPES = frozenset({"f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "u2", "u4", "u8", "b1"})
 
 
@@ -64,6 +66,11 @@ def read_archive(file: str | os.PathLike[str] | bytes, source: str | None = None
                 )
             return opened.read()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+        if _OLD_MAGIC in content[:40]:
+            raise ModelFileError(
+                f"{source}: saved in torch's format before 1.6 (without a zip file), which is not read",
+                "where you trust the file, open it with mace-torch and save it again with torch.save",
+            ) from None
         raise ModelFileError(
             f"{source}: not a model that torch saved, or damaged: {error}",
             "expected a .model file of mace-torch (a zip archive); copy it again from its source",

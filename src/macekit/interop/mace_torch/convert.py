@@ -18,6 +18,7 @@ from macekit.config.facts import LevelFacts
 from macekit.errors import ConfigError, ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
 from macekit.interop.mace_torch.description import Description, describe
+from macekit.interop.mace_torch.root import model_of
 from macekit.interop.mace_torch.tree import Module
 from macekit.interop.mace_torch.weights import WeightReader, Weights
 from macekit.model.build import build_model
@@ -49,12 +50,13 @@ def read_mace_torch(
             represented, or lacks an element or the head.
     """
     try:
-        root = Module(read_archive(file), "model")
+        root = model_of(read_archive(file))
         description = describe(root)
         names = description.heads_named(head)
         rows = _rows(description, elements)
-        weights = WeightReader(root, description, rows, [description.heads.index(name) for name in names]).read()
-        config = _config(root, description, names, rows, _rounding(description, weights))
+        reader = WeightReader(root, description, rows, [description.heads.index(name) for name in names])
+        weights = reader.read()
+        config = _config(reader, names, _rounding(description, weights))
         model = build_model(config.name, config, _facts(description, names, rows), dtype=torch.float64)
         load_weights(model, weights)
     except ModelFileError as error:
@@ -62,7 +64,7 @@ def read_mace_torch(
         raise ModelFileError(message, error.hint) from None
     except ConfigError as error:
         raise ModelFileError(f"{file}: cannot be represented: {error.message}") from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise ModelFileError(f"{file}: damaged, or of a version that is not read: {error!r}") from None
     provenance = {
         "converted_from": "mace-torch",
@@ -91,6 +93,7 @@ def _rows(description: Description, elements: Sequence[int] | None) -> list[int]
 
 
 def _facts(description: Description, heads: Sequence[str], rows: Sequence[int]) -> DatasetFacts:
+    _check_energies(description, heads, rows)
     levels = {
         head: LevelFacts(
             reference_energies={ENERGY: [description.reference_energies[head][row] for row in rows]},
@@ -116,6 +119,18 @@ def _facts(description: Description, heads: Sequence[str], rows: Sequence[int]) 
     )
 
 
+def _check_energies(description: Description, heads: Sequence[str], rows: Sequence[int]) -> None:
+    """A head may have been trained without some of the elements."""
+    for head in heads:
+        energies = description.reference_energies[head]
+        if missing := [description.elements[row] for row in rows if not math.isfinite(energies[row])]:
+            symbols = ", ".join(chemical_symbols[number] for number in missing)
+            raise ModelFileError(
+                f"head '{head}': the reference energy of {symbols} is no number",
+                "leave these elements out (--elements), or choose another head (--head)",
+            )
+
+
 def _rounding(description: Description, weights: Weights) -> list[int]:
     """Number of functions in every layer that hold the rounding of a file's couplings; none where all are exact."""
     names = [f"backbone.layers.{i}.product.rounding_basis" for i in range(len(description.interactions))]
@@ -123,9 +138,8 @@ def _rounding(description: Description, weights: Weights) -> list[int]:
     return counts if any(counts) else []
 
 
-def _config(
-    model: Module, description: Description, heads: Sequence[str], rows: Sequence[int], rounding: list[int]
-) -> ModelConfig:
+def _config(reader: WeightReader, heads: Sequence[str], rounding: list[int]) -> ModelConfig:
+    model, description, rows = reader.model, reader.description, reader.rows
     layers, channels = len(description.interactions), description.channels
     sent = description.edge_irreps
     received = [f"{channels}x0e", *(_sized(channels, irreps) for irreps in description.hidden_irreps[:-1])]
@@ -153,7 +167,8 @@ def _config(
             "radial_constants": _radial_constants(model, description, heads, rows),
             "node_normalisation": len(description.elements) if len(rows) < len(description.elements) else None,
             "coupling_rounding": rounding,
-            "couplings": "float32" if description.dtype == "float32" else "exact",
+            "coupling_terms": "all" if reader.has_cancelling else "symmetric",
+            "couplings": "float32" if reader.rounds_couplings else "exact",
             "mlp_kind": "biased" if description.readouts[-1] == "NonLinearBiasReadoutBlock" else "plain",
             "mlp_activation": description.mlp_activation,
             "read_layers": "all" if len(description.readouts) == layers else "last",
@@ -175,7 +190,9 @@ def _radial_constants(
         if not np.allclose(frequencies, usual, rtol=1e-15, atol=0.0):
             constants["bessel"] = frequencies.tolist()
     elif description.radial_basis == "gaussian":
-        constants["gaussian"] = basis.tensor("gaussian_weights").ravel().tolist()
+        centres = basis.tensor("gaussian_weights").ravel().tolist()
+        width, usual_width = math.sqrt(-0.5 / basis.number("coeff")), description.cutoff / (len(centres) - 1)
+        constants["gaussian"] = centres if math.isclose(width, usual_width, rel_tol=1e-15) else [*centres, width]
     if description.distance_transform != "none":
         transform = radial.child("distance_transform")
         names = {"agnesi": ("q", "p", "a"), "soft": ("alpha",)}[description.distance_transform]
@@ -183,7 +200,10 @@ def _radial_constants(
         constants["covalent_radii"] = transform.tensor("covalent_radii")[numbers].tolist()
     if description.pair_repulsion == "zbl":
         repulsion = model.child("pair_repulsion_fn")
-        constants["covalent_radii"] = repulsion.tensor("covalent_radii")[numbers].tolist()
+        radii = repulsion.tensor("covalent_radii")[numbers].tolist()
+        if constants.get("covalent_radii", radii) != radii:
+            raise ModelFileError("covalent radii of the distance transform and of the repulsion that differ")
+        constants["covalent_radii"] = radii
         constants["zbl_power"] = [repulsion.number("p")]
         constants["zbl_screening"] = [repulsion.number("a_prefactor"), repulsion.number("a_exp")]
         constants["zbl_weights"] = repulsion.tensor("c").tolist()
@@ -205,6 +225,8 @@ def load_weights(model: Mace, weights: Weights) -> None:
             f"cannot be represented: weights missing {missing or 'none'}, left over {extra or 'none'}, "
             f"of other shapes {sorted(wrong) or 'none'}"
         )
+    if broken := sorted(name for name, value in weights.items() if not np.isfinite(value).all()):
+        raise ModelFileError(f"weights that are no numbers: {', '.join(broken)}; the training has diverged")
     model.load_state_dict({name: torch.as_tensor(np.ascontiguousarray(value)) for name, value in weights.items()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,7 +118,9 @@ def describe(model: Module) -> Description:
     interactions, products, readouts = (model.children(name) for name in ("interactions", "products", "readouts"))
     radial = model.child("radial_embedding")
     basis, envelope = radial.child("bessel_fn"), radial.child("cutoff_fn")
-    heads = [str(head) for head in model.get("heads") or ["Default"]]
+    heads = _heads(model)
+    if not readouts:
+        raise ModelFileError("a model without read-outs, which has nothing but reference energies, is not read")
     zeros = np.zeros((1, model.tensor("atomic_numbers").size))
     has_energies = model.has("atomic_energies_fn")
     energies = np.atleast_2d(model.child("atomic_energies_fn").tensor("atomic_energies")) if has_energies else zeros
@@ -129,15 +132,12 @@ def describe(model: Module) -> Description:
     if energies.shape[0] != len(heads):
         energies = np.broadcast_to(energies, (len(heads), energies.shape[1]))
     mlp_channels, mlp_activation, vector_gate = _output_mlp(readouts[-1], len(heads))
-    hidden = [[irrep for _, irrep in product.child("linear").irreps("irreps_out")] for product in products]
-    channels = {count for product in products for count, _ in product.child("linear").irreps("irreps_out")}
-    if len(channels) != 1:
-        raise ModelFileError(f"hidden irreps with different multiplicities {sorted(channels)} cannot be represented")
+    hidden, channels = _hidden(products, needs_scalars=has_energies)
     return Description(
         model_class=model.class_name,
         elements=[int(number) for number in model.tensor("atomic_numbers")],
         heads=heads,
-        cutoff=model.number("r_max"),
+        cutoff=_cutoff(model, envelope),
         radial_basis=_entry(BASES, basis),
         num_basis=int(radial.number("out_dim")),
         cutoff_power=int(envelope.number("p")),
@@ -146,7 +146,7 @@ def describe(model: Module) -> Description:
         else "none",
         applies_cutoff_to_basis=bool(radial.get("apply_cutoff", True)),
         pair_repulsion="zbl" if model.has("pair_repulsion_fn") else "none",
-        channels=channels.pop(),
+        channels=channels,
         hidden_irreps=["+".join(map(str, irreps)) for irreps in hidden],
         max_ell=_max_ell(interactions),
         correlation=[_correlation(product) for product in products],
@@ -164,6 +164,33 @@ def describe(model: Module) -> Description:
         num_parameters=_num_parameters(model),
         vector_gate=vector_gate,
     )
+
+
+def _heads(model: Module) -> list[str]:
+    heads = [str(head) for head in model.get("heads") or ["Default"]]
+    if len(set(heads)) < len(heads) or "" in heads:
+        raise ModelFileError(
+            f"heads {', '.join(map(repr, heads))}: without names of their own they cannot be told apart",
+            "give model.heads different names with mace-torch, and save the model again",
+        )
+    return heads
+
+
+def _hidden(products: list[Module], needs_scalars: bool) -> tuple[list[list[Irrep]], int]:
+    """Irreps of what every layer puts out, and their multiplicity."""
+    found, channels = [], set()
+    for product in products:
+        multiplicities, irreps = zip(*product.child("linear").irreps("irreps_out"), strict=True)
+        channels |= set(multiplicities)
+        text = "+".join(map(str, irreps))
+        if len(set(irreps)) < len(irreps):
+            raise ModelFileError(f"{product.path}: features {text}, in which an irrep occurs twice, are not read")
+        if needs_scalars and Irrep.natural(0) not in irreps:
+            raise ModelFileError(f"{product.path}: features {text} without scalars, which an energy needs")
+        found.append(list(irreps))
+    if len(channels) != 1:
+        raise ModelFileError(f"hidden irreps with different multiplicities {sorted(channels)} cannot be represented")
+    return found, channels.pop()
 
 
 def _refuse_unknown(model: Module) -> None:
@@ -197,6 +224,16 @@ def _refuse_unknown(model: Module) -> None:
 def _is_enabled(config: Any) -> bool:
     state = getattr(config, "state", config)
     return not isinstance(state, dict) or bool(state.get("enabled", True))
+
+
+def _cutoff(model: Module, envelope: Module) -> float:
+    """Where the envelope ends; old files have the same number in two precisions."""
+    reach = envelope.number("r_max", model.number("r_max"))
+    if not math.isclose(reach, model.number("r_max"), rel_tol=1e-6):
+        raise ModelFileError(
+            f"{envelope.path}: an envelope that ends at {reach:g} Å where the cutoff is {model.number('r_max'):g} Å"
+        )
+    return reach
 
 
 def _entry(table: dict[str, str], module: Module) -> str:
@@ -253,7 +290,10 @@ def _num_parameters(model: Module) -> int:
 def _sent(linear: Module) -> str:
     """What a layer sends; degrees that its features do not have are zeros in the file and are left out."""
     known = {irrep for _, irrep in linear.irreps("irreps_in")}
-    return _text([(count, irrep) for count, irrep in linear.irreps("irreps_out") if irrep in known])
+    sent = [(count, irrep) for count, irrep in linear.irreps("irreps_out") if irrep in known]
+    if len({count for count, _ in sent}) > 1:
+        raise ModelFileError(f"{linear.path}: edge irreps with different multiplicities {_text(sent)} are not read")
+    return _text(sent)
 
 
 def _text(irreps: list[tuple[int, Irrep]]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.archive import read_archive
+from macekit.interop.mace_torch.projection import EXACT, FLOAT32, is_single
 from macekit.interop.mace_torch.records import Record
 from macekit.interop.mace_torch.tree import Array, Module, function_name
 from macekit.o3 import wigner_3j
@@ -54,6 +55,8 @@ class Coupling(NamedTuple):
     """Position among the output irreps."""
     factor: float
     """What the file's coefficients are, in units of ours."""
+    is_rounded: bool | None
+    """Whether the file's coefficients are those of float32; None: it has none."""
 
 
 def linear_blocks(linear: Module, with_biases: bool = False) -> list[LinearBlock]:
@@ -101,11 +104,11 @@ def element_matrices(product: Module) -> dict[int, Array]:
     return matrices
 
 
-def couplings(product: Module, tolerance: float) -> list[Coupling]:
+def couplings(product: Module) -> list[Coupling]:
     """Paths of a convolution's tensor product, in the order of their weights.
 
     Raises:
-        ModelFileError: If its coefficients are not Wigner 3j symbols, up to a sign and the tolerance.
+        ModelFileError: If its coefficients are not Wigner 3j symbols, up to a factor and rounding.
     """
     if product.class_name != "TensorProduct":
         raise ModelFileError(f"{product.path}: {product.class_name} is not read in this place")
@@ -118,8 +121,8 @@ def couplings(product: Module, tolerance: float) -> list[Coupling]:
         if mode != "uvu" or not has_weight or not all(irrep.is_natural for irrep in irreps):
             raise ModelFileError(f"{product.path}: the path {'x'.join(map(str, irreps))} ({mode}) is not read")
         degrees = (irreps[0].l, irreps[1].l, irreps[2].l)
-        ratio = wigner_ratio(stored.get("_w3j_{}_{}_{}".format(*degrees)), degrees, tolerance, product.path)
-        found.append(Coupling(degrees, k, ratio * path_weight / np.sqrt(2 * degrees[2] + 1)))
+        ratio, is_rounded = wigner_ratio(stored.get("_w3j_{}_{}_{}".format(*degrees)), degrees, product.path)
+        found.append(Coupling(degrees, k, ratio * path_weight / np.sqrt(2 * degrees[2] + 1), is_rounded))
     return found
 
 
@@ -173,7 +176,9 @@ def activation(value: Any, where: str) -> tuple[str, float]:
     is_normalised = module.class_name == "normalize2mom"
     name = function_name(module.get("f") if is_normalised else value)
     if name not in ACTIVATION_NAMES:
-        raise ModelFileError(f"{where}: the activation {name} is not read; known: {', '.join(ACTIVATION_NAMES)}")
+        raise ModelFileError(
+            f"{where}: the activation {name} is not read; known: {', '.join(sorted(set(ACTIVATION_NAMES.values())))}"
+        )
     factor = module.number("cst") if is_normalised else 1.0
     return ACTIVATION_NAMES[name], 1.0 if abs(factor - 1.0) < 1e-4 else factor  # e3nn leaves these out
 
@@ -211,19 +216,23 @@ def _stored_wigner(product: Module) -> dict[str, Any]:
     return script.state if isinstance(script, Record) and isinstance(script.state, dict) else {}
 
 
-def wigner_ratio(stored: Any, degrees: tuple[int, int, int], tolerance: float, where: str) -> float:
-    """What stored coupling coefficients are, in units of our Wigner 3j symbols; 1 where nothing is stored.
+def wigner_ratio(stored: Any, degrees: tuple[int, int, int], where: str) -> tuple[float, bool | None]:
+    """What stored coupling coefficients are in units of our Wigner 3j symbols, and whether they are of float32.
+
+    (1, None) where nothing is stored. The precision is that of the numbers: a float32 model that was saved after
+    `model.double()` has couplings of float32.
 
     Raises:
-        ModelFileError: If they are no Wigner 3j symbols, up to a sign and the tolerance.
+        ModelFileError: If they are no Wigner 3j symbols, up to a factor and rounding.
     """
     if not isinstance(stored, np.ndarray):
-        return 1.0
+        return 1.0, None
     ours = wigner_3j(*degrees)
-    if stored.dtype == np.float32:
+    is_rounded = is_single(stored)
+    if is_rounded:
         ours = ours.astype(np.float32).astype(np.float64)
     theirs = np.asarray(stored, dtype=np.float64).reshape(ours.shape)
     ratio = float(np.vdot(ours, theirs) / np.vdot(ours, ours))
-    if np.abs(theirs - ratio * ours).max() > tolerance:
+    if np.abs(theirs - ratio * ours).max() > (FLOAT32 if is_rounded else EXACT):
         raise ModelFileError(f"{where}: the coupling {degrees} is no Wigner 3j symbol")
-    return ratio
+    return ratio, is_rounded

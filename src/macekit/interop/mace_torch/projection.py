@@ -2,7 +2,8 @@
 
 MACE's basis of coupling trees is redundant: with equal factors only the symmetric part of U counts. Each path is a
 polynomial in the components of the atomic basis, which the members of our basis span; so the weights of a file become
-weights of this basis exactly, whatever the phases and the order of paths in the file.
+weights of this basis exactly, whatever the phases and the order of paths in the file. What couplings in float32 have
+beside their polynomials is kept as well, so that nothing of a file is lost.
 """
 
 from __future__ import annotations
@@ -18,10 +19,24 @@ from macekit.interop.mace_torch.tree import Array
 from macekit.o3 import SymmetricProduct
 
 Integers = NDArray[np.int64]
+EXACT, FLOAT32 = 1e-10, 2e-6
+"""What rounding to float64 and to float32 explains, relative to the largest coefficient."""
+NOTHING = 1e-12
+"""What is left out of a path at most, relative to its largest coefficient."""
+
+
+HALF_PRECISION = (
+    "a model that was turned into half precision (float16, bfloat16) has lost its couplings: convert the model before "
+    "that, in float32 or float64"
+)
+
+
+class CancellingTerms(Exception):
+    """A coupling has monomials that cancel in exact couplings, and that the terms of the basis are without."""
 
 
 class Projection(NamedTuple):
-    """Paths of a coupling tensor as members of the basis, and what is left."""
+    """Paths of a coupling tensor as members of the basis and what is left: together the tensor, to 1e-12."""
 
     members: Array
     """[paths, F]."""
@@ -29,20 +44,23 @@ class Projection(NamedTuple):
     """Coefficients [T, paths] of the basis's terms that the members do not account for."""
 
 
-def project_paths(
-    tensor: Array, product: SymmetricProduct, num_components: int, tolerance: float, where: str
-) -> Projection:
+def is_single(values: NDArray[np.generic]) -> bool:
+    """Whether every number is one of float32, whatever the precision that it is stored in."""
+    return bool(np.all(values.astype(np.float32).astype(np.float64) == values))
+
+
+def project_paths(tensor: Array, product: SymmetricProduct, num_components: int, where: str) -> Projection:
     """Matrix from paths of a coupling tensor to members of the basis.
 
     Args:
         tensor: U of one order ν and output degree L, [(2L+1,) D, ..., D, paths]; no first dimension for L = 0.
         product: The basis for the same order and degree.
         num_components: D.
-        tolerance: Largest part of a path outside the basis, relative to the largest coefficient.
         where: For messages.
 
     Raises:
         ModelFileError: If the tensor has another shape, or a path is not in the span of the basis.
+        CancellingTerms: If what is left has monomials that the basis has no terms for.
     """
     outputs, order = 2 * product.degree + 1, product.order
     shape = (outputs, *[num_components] * order, tensor.shape[-1])
@@ -59,14 +77,17 @@ def project_paths(
         solution = np.linalg.lstsq(basis, theirs, rcond=None)[0]  # [F, paths]
     else:
         solution = np.zeros((0, tensor.shape[-1]))
-    residual = float(np.abs(basis @ solution - theirs).max(initial=0.0))
-    largest = float(np.abs(theirs).max(initial=0.0))
-    if residual > tolerance * max(largest, 1e-300):
+    left = theirs - basis @ solution
+    residual, largest = (float(np.abs(values).max(initial=0.0)) for values in (left, theirs))
+    if residual > FLOAT32 * max(largest, 1e-300):
         raise ModelFileError(
             f"{where}: its coupling of order {order} to degree {product.degree} is not a symmetric product of "
-            f"natural parity: relative residual {residual / largest:.1e}, allowed {tolerance:.0e}"
+            f"natural parity: relative residual {residual / largest:.1e}, allowed {FLOAT32:.0e}",
+            HALF_PRECISION if residual < 0.02 * largest else None,
         )
-    left = (theirs - basis @ solution)[np.searchsorted(everything, ours)]
+    if np.abs(left[~np.isin(everything, ours)]).max(initial=0.0) > NOTHING * largest:
+        raise CancellingTerms(where)
+    left = left[np.searchsorted(everything, ours)]
     return Projection(np.asarray(solution.T, dtype=np.float64), np.asarray(left, dtype=np.float64))
 
 

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-INERT_PACKAGES = ("mace.", "e3nn.", "opt_einsum_fx.", "torch.nn.", "torch.fx.", "__torch__.", "cuequivariance",
-                  "openequivariance.")  # fmt: skip
+INERT_PACKAGES = ("mace.", "e3nn.", "opt_einsum_fx.", "torch.nn.", "torch.fx.", "torch._C._nn.", "__torch__.",
+                  "cuequivariance", "openequivariance.")  # fmt: skip
 """Packages whose classes and functions may be named; nothing of them is imported."""
 INERT_NAMES = frozenset(
     {"torch._C._VariableFunctionsClass", "torch._C._VariableFunctions", "torch.device", "torch.memory_format"}
+    | {"torch.optim.swa_utils.AveragedModel"}
     | {f"torch.{name}" for name in ("tanh", "abs", "sigmoid", "relu", "strided", "bool", "uint8", "int8", "int16")}
     | {f"torch.{name}" for name in ("int32", "int64", "float16", "bfloat16", "float32", "float64")}
     | {f"torch.{name}Storage" for name in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char")}

@@ -16,13 +16,6 @@ Array = NDArray[np.float64]
 _PLACES = ("_modules", "_parameters", "_buffers")
 
 
-def _hint(found: Any) -> str | None:
-    """What to do about a file of something else."""
-    if isinstance(found, dict):
-        return "a checkpoint holds weights without the model; convert the .model file that belongs to it"
-    return None
-
-
 class Module:
     """A module of a model file.
 
@@ -33,7 +26,7 @@ class Module:
 
     def __init__(self, record: Any, path: str) -> None:
         if not isinstance(record, Record) or not isinstance(record.state, dict):
-            raise ModelFileError(f"{path}: expected a module, found {type(record).__name__}", _hint(record))
+            raise ModelFileError(f"{path}: expected a module, found {type(record).__name__}")
         self.record, self.path = record, path
         self.state: dict[str, Any] = record.state
 

@@ -21,6 +21,7 @@ from macekit.interop.mace_torch.maps import (
     normalised_layers,
     radial_layers,
 )
+from macekit.interop.mace_torch.projection import CancellingTerms
 from macekit.interop.mace_torch.readouts import readout_weights
 from macekit.interop.mace_torch.tree import Array, Module
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
@@ -28,8 +29,6 @@ from macekit.model.activation import ACTIVATIONS
 from macekit.o3 import SymmetricProduct
 
 Weights = dict[str, Array]
-TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
-"""Largest relative residual of the coupling tensors: those of a float32 file are rounded to float32."""
 
 
 class Paths(NamedTuple):
@@ -67,11 +66,24 @@ class WeightReader:
     def __init__(self, model: Module, description: Description, rows: Sequence[int], heads: Sequence[int]) -> None:
         self.model, self.description = model, description
         self.rows, self.heads = list(rows), list(heads)
-        self.tolerance = TOLERANCES.get(description.dtype, 2e-6)
         self.radial_scale = self._radial_scale()
+        self.has_cancelling = False
+        self.precisions: set[bool] = set()
 
     def read(self) -> Weights:
         """All weights, by the names of our parameters, float64."""
+        try:
+            return self._read()
+        except CancellingTerms:
+            self.has_cancelling = True
+            return self._read()
+
+    @property
+    def rounds_couplings(self) -> bool:
+        """Whether the couplings of the convolutions in the file, which is read, are those of float32."""
+        return self.precisions == {True} or (not self.precisions and self.description.dtype == "float32")
+
+    def _read(self) -> Weights:
         weights = {"backbone.embedding": self._embedding()}
         interactions, products = self.model.children("interactions"), self.model.children("products")
         for i, (interaction, product) in enumerate(zip(interactions, products, strict=True)):
@@ -95,10 +107,7 @@ class WeightReader:
     def _interaction(self, block: Module) -> Weights:
         up = by_degree(linear_blocks(block.child("linear_up")))
         paths = self._paths(block, tuple(up))
-        degrees_in = {paths.everything[position].degrees[0] for position in paths.ordered}
-        weights = {
-            f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0]) for l, matrix in up.items() if l in degrees_in
-        }
+        weights = {f"linear_up.weights.{l}": matrix * sqrt(matrix.shape[0]) for l, matrix in up.items()}
         read = self._nonlinear if block.has("source_embedding") else self._linear_interaction
         weights |= read(block, paths)
         return {f"interaction.{name}": value for name, value in weights.items()}
@@ -109,7 +118,10 @@ class WeightReader:
         A file may have paths of degrees that are sent as zeros, because the features do not have them; they are left
         out.
         """
-        everything = couplings(block.child("conv_tp"), self.tolerance)
+        everything = couplings(block.child("conv_tp"))
+        self.precisions |= {path.is_rounded for path in everything if path.is_rounded is not None}
+        if len(self.precisions) > 1:
+            raise ModelFileError(f"{block.path}: couplings of float32 beside such of float64 cannot be represented")
         by_path = {path.degrees: number for number, path in enumerate(everything) if path.degrees[0] in sent}
         degrees_in = tuple(sorted({degrees[0] for degrees in by_path}))
         structure = ConvolutionStructure.from_key(ConvolutionStructure.key(degrees_in, self.description.max_ell))
@@ -192,7 +204,7 @@ class WeightReader:
         modules = {irrep.l: m for (_, irrep), m in zip(irreps, contraction.children("contractions"), strict=True)}
         degrees = tuple(sorted({0} | {l for l in modules if self._is_kept(l, is_last)}))
         max_ell = self.description.max_ell
-        key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation))
+        key = ContractionStructure.key(max_ell, degrees, max(self.description.correlation), self.has_cancelling)
 
         def stored(symmetric: SymmetricProduct) -> tuple[Array, Array, str] | None:
             module = modules.get(symmetric.degree)
@@ -202,7 +214,7 @@ class WeightReader:
             return weight, module.tensor(f"U_matrix_{symmetric.order}"), module.path
 
         channels = self.description.channels
-        weights = contraction_weights(key, stored, len(self.rows), channels, (max_ell + 1) ** 2, self.tolerance)
+        weights = contraction_weights(key, stored, len(self.rows), channels, (max_ell + 1) ** 2)
         matrices = by_degree(linear_blocks(block.child("linear")))
         absent = np.zeros((channels, channels))  # models of dipoles alone have no scalars in their last layer
         return weights | {f"product.linear.weights.{l}": matrices.get(l, absent) * sqrt(channels) for l in degrees}

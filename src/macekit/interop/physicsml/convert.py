@@ -19,7 +19,7 @@ from macekit.interop.physicsml.directory import Directory, read_directory
 from macekit.interop.physicsml.fields import checked, model_choices, names_of, tuner_of
 from macekit.interop.physicsml.heads import compatibility_of, head_weights, scales_and_shifts
 from macekit.interop.physicsml.tuners import check_order, tuner_weights
-from macekit.interop.physicsml.weights import TOLERANCES, BackboneReader, Tensors, Weights
+from macekit.interop.physicsml.weights import BackboneReader, Tensors, Weights
 from macekit.model.build import build_model
 from macekit.model.mace import Mace
 from macekit.o3 import Irreps, parse_hidden_irreps
@@ -68,7 +68,7 @@ def read_physicsml(
     """
     try:
         source = _understood(read_directory(directory), elements)
-        tensors = Tensors(source.directory.tensors, TOLERANCES[source.directory.dtype])
+        tensors = Tensors(source.directory.tensors)
         facts, config, weights = _converted(source, tensors, energy_unit)
         model = build_model(config.name, config, facts, dtype=torch.float64)
         load_weights(model, weights)
@@ -175,9 +175,10 @@ def _converted(source: _Source, tensors: Tensors, energy_unit: str | None) -> tu
     choices = model_choices(name, values) | {
         "radial_mlp": RADIAL_MLP,
         "radial_constants": _radial_constants(tensors, prefix, values["num_bessel"], facts.cutoff),
-        "couplings": "float32" if source.directory.dtype == "float32" else "exact",
+        "couplings": "float32" if tensors.rounds_couplings else "exact",
         "node_normalisation": values["num_node_feats"] if len(rows) < values["num_node_feats"] else None,
         "coupling_rounding": rounding if any(rounding) else [],
+        "coupling_terms": "all" if reader.has_cancelling else "symmetric",
         "compatibility": compatibility_of(name, values, facts),
     }
     return facts, ModelConfig.from_dict(choices), weights

@@ -10,7 +10,7 @@ import numpy as np
 from macekit.interop.mace_torch.projection import project_paths
 from macekit.interop.mace_torch.tree import Array
 from macekit.interop.physicsml.trees import coupling_trees
-from macekit.interop.physicsml.weights import E3NN_SILU_NORM, TOLERANCES, Weights
+from macekit.interop.physicsml.weights import E3NN_SILU_NORM, Weights
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 from macekit.model.mlp import SILU_NORM
 from macekit.o3 import symmetric_product, wigner_3j
@@ -141,7 +141,7 @@ def _trees(max_ell: int, degree: int, order: int) -> tuple[Array, Array]:
     """The trees [..., P], and the map [P, F] from weights of our functions to weights of trees."""
     symmetric = symmetric_product(max_ell, degree, order)
     trees = coupling_trees(max_ell, degree, order)
-    members = project_paths(trees, symmetric, (max_ell + 1) ** 2, TOLERANCES["float64"], "coupling trees").members
+    members = project_paths(trees, symmetric, (max_ell + 1) ** 2, "coupling trees").members
     return trees, np.asarray(np.linalg.pinv(members.T), dtype=np.float64)
 
 

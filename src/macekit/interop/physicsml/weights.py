@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from macekit.errors import ModelFileError
 from macekit.interop.mace_torch.contraction import contraction_weights
 from macekit.interop.mace_torch.maps import wigner_ratio
+from macekit.interop.mace_torch.projection import CancellingTerms
 from macekit.interop.mace_torch.tree import Array
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 from macekit.model.mlp import SILU_NORM
@@ -24,8 +25,6 @@ from macekit.o3 import SymmetricProduct
 Weights = dict[str, Array]
 E3NN_SILU_NORM = 1.6791767923989418
 """e3nn's normalisation of SiLU, from a sample of a million."""
-TOLERANCES = {"float64": 1e-10, "float32": 2e-6}
-"""Largest relative residual of the coupling tensors."""
 
 
 class Tensors:
@@ -33,12 +32,13 @@ class Tensors:
 
     Args:
         tensors: The checkpoint.
-        tolerance: Of its coupling tensors.
     """
 
-    def __init__(self, tensors: Mapping[str, NDArray[Any]], tolerance: float) -> None:
-        self.tensors, self.tolerance = tensors, tolerance
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self.tensors = tensors
         self.used: set[str] = set()
+        self.rounds_couplings = False
+        """Whether coupling coefficients of convolutions that have been used are those of float32."""
 
     def array(self, name: str, *shape: int) -> Array:
         """A tensor of a number of values in a shape, float64."""
@@ -66,7 +66,9 @@ class Tensors:
         ending = "_w3j_{}_{}_{}".format(*degrees)
         names = [name for name in self.tensors if name.startswith(prefix) and name.endswith(ending)]
         self.used.update(names)
-        return wigner_ratio(self.tensors[names[0]] if names else None, degrees, self.tolerance, prefix)
+        ratio, is_rounded = wigner_ratio(self.tensors[names[0]] if names else None, degrees, prefix)
+        self.rounds_couplings |= bool(is_rounded)
+        return ratio
 
     def unused(self) -> list[str]:
         """Tensors with values that have not been used; masks are constants of e3nn."""
@@ -111,6 +113,7 @@ class BackboneReader:
         self.hidden, self.channels, self.max_ell, self.correlation = tuple(hidden), channels, max_ell, correlation
         self.num_layers, self.radial_widths = num_layers, list(radial_widths)
         self.num_features, self.rows = num_features, list(rows)
+        self.has_cancelling = False
 
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees that a layer of the file puts out, in its order."""
@@ -118,6 +121,13 @@ class BackboneReader:
 
     def read(self) -> Weights:
         """All weights, by the names of our parameters."""
+        try:
+            return self._read()
+        except CancellingTerms:
+            self.has_cancelling = True
+            return self._read()
+
+    def _read(self) -> Weights:
         embedding = self.tensors.array(f"{self.prefix}.node_embedding.weight", self.num_features, self.channels)
         weights = {"backbone.embedding": embedding[self.rows]}
         for i in range(self.num_layers):
@@ -182,8 +192,8 @@ class BackboneReader:
             weight = self.tensors.array(f"{where}.{name}", self.num_features, tensor.shape[-1], k)
             return weight[self.rows], tensor, where
 
-        key = ContractionStructure.key(self.max_ell, kept, order)
-        weights = contraction_weights(key, stored, len(self.rows), k, (self.max_ell + 1) ** 2, self.tensors.tolerance)
+        key = ContractionStructure.key(self.max_ell, kept, order, self.has_cancelling)
+        weights = contraction_weights(key, stored, len(self.rows), k, (self.max_ell + 1) ** 2)
         linear = self.tensors.blocks(f"{self.prefix}.node_updates.{layer}.linear.weight", [(k, k)] * len(degrees))
         for l, matrix in zip(degrees, linear, strict=True):
             if l in kept:

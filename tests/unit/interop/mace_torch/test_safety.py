@@ -215,6 +215,11 @@ def test_other_files_of_torch_are_named(tmp_path: Path) -> None:
         ModelFileError, match=r"expected a module, found dict\nhint: a checkpoint holds weights without"
     ):
         read_mace_torch(tmp_path / "run.pt")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "old.model", _use_new_zipfile_serialization=False)
+    with pytest.raises(
+        ModelFileError, match=r"format before 1\.6 .* is not read\nhint: where you trust the file, open"
+    ):
+        read_mace_torch(tmp_path / "old.model")
     (tmp_path / "lammps.pt").write_bytes(
         archive(pickle.dumps({}, protocol=2), {"constants.pkl": b"", "code/a.py": b""})
     )
