@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,8 +100,17 @@ def print_header(run: TrainingRun, world: World, log: RunLog) -> None:
     )
 
 
-def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunLog) -> RunData:
+def read_data(
+    run: TrainingRun, directory: RunDirectory, world: World, log: RunLog, further: Collection[int] = ()
+) -> RunData:
     """Read and split all structures, printing the label census and every warning.
+
+    Args:
+        run: The run.
+        directory: Where the split is stored.
+        world: Processes.
+        log: Where tables and warnings go.
+        further: Elements that the model will know besides those of the training structures.
 
     Raises:
         DataError: For files, frames or labels that cannot be used.
@@ -122,7 +131,8 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
         _print_census(store, f"store {store.directory.name}", log)
         train, valid = _stored_train_and_valid(run, store, log)
     tests = {name: _others(files, run, f"test data '{name}'", log) for name, files in run.data.test.items()}
-    _compare({"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}, log)
+    sets = {"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}
+    _compare(sets, further, log)
     counts = [f"{len(train)} training", f"{len(valid)} validation"]
     counts += [f"{len(structures)} test ('{name}')" for name, structures in tests.items()]
     log.line(f"structures: {', '.join(counts)}")
@@ -144,21 +154,21 @@ def _others(files: list[str | SourceConfig], run: TrainingRun, title: str, log: 
     return read.structures
 
 
-def _compare(sets: dict[str, Sequence[Structure]], log: RunLog) -> None:
-    """Refuse elements that only validation or test structures have, and warn of copies."""
+def _compare(sets: dict[str, Sequence[Structure]], further: Collection[int], log: RunLog) -> None:
+    """Refuse elements that the model will not know in validation or test structures, and warn of copies."""
     for name, structures in sets.items():
         if isinstance(structures, StoredStructures):
             elements = set(structures.store.statistics.elements)
         else:
             elements = set(elements_of(structures))
         if name == "training":
-            known = elements
+            known = elements | set(further)
         elif elements - known and isinstance(structures, StoredStructures):
             symbols = ", ".join(symbol(z) for z in sorted(elements - known))
             raise DataError(f"{name}: has {symbols}, which no training structure has", "add structures with it")
     in_memory = {name: found for name, found in sets.items() if not isinstance(found, StoredStructures)}
     if "training" in in_memory:
-        check_elements(sets["training"], {n: found for n, found in in_memory.items() if n != "training"})
+        check_elements(sets["training"], {n: s for n, s in in_memory.items() if n != "training"}, further)
     for warning in duplicates(in_memory):
         log.line(f"warning: {warning}")
 

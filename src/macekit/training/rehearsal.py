@@ -17,7 +17,8 @@ from macekit.training.distributed import World, choose_device
 from macekit.training.loop import Fit
 from macekit.training.preparation import print_header, read_data
 from macekit.training.run_directory import RunDirectory, RunLog
-from macekit.training.transfer.start import initial_model, opened
+from macekit.training.transfer.replay import with_replay
+from macekit.training.transfer.start import further_elements, initial_model, opened
 
 _REPEATS = 3
 
@@ -73,7 +74,8 @@ def rehearse(run: TrainingRun, console: Console | None = None) -> Estimate:
         log = RunLog(None, console)
         print_header(run, world, log)
         run, source = opened(run, log)
-        data = read_data(run, directory, world, log)
+        data = read_data(run, directory, world, log, further_elements(run, source))
+        data = with_replay(run, source, data, log)
         model = initial_model(run, source, data, world, log)
         train_set = graphs_of(data.train, model.facts)
         valid_set = graphs_of(data.valid, model.facts) if data.valid else None

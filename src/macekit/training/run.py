@@ -19,7 +19,7 @@ from macekit.model.mace import Mace
 from macekit.training.calibration import calibrated
 from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
-from macekit.training.keeper import check_fingerprint
+from macekit.training.keeper import check_fingerprint, free_to_change
 from macekit.training.lock import run_lock
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
@@ -31,7 +31,7 @@ from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.trackers import open_trackers
 from macekit.training.transfer.replay import with_replay
 from macekit.training.transfer.stages import fit_in_stages
-from macekit.training.transfer.start import initial_model, new_element_rows, opened
+from macekit.training.transfer.start import further_elements, initial_model, new_element_rows, opened
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         trackers = held.enter_context(open_trackers(run, directory, resumed=resume, is_main=world.is_main))
         chosen = chosen_fingerprint(run, world)
         run, source = opened(run, log)
-        data = with_replay(run, source, read_data(run, directory, world, log), log)
+        data = read_data(run, directory, world, log, further_elements(run, source))
+        data = with_replay(run, source, data, log)
         model = initial_model(run, source, data, world, log)
         facts = model.facts
         fingerprint = run_fingerprint(chosen, data)
@@ -131,7 +132,7 @@ def _opened(
     if note:
         log.line(f"note: {note}")
     if resume and (place := directory.latest()) is not None:
-        check_fingerprint(place, chosen_fingerprint(run, world))
+        check_fingerprint(place, chosen_fingerprint(run, world), free_to_change(run.run))
     return log, resume
 
 
