@@ -125,10 +125,10 @@ def read_data(
     store = opened_store(run.data.train, run.data, "data.train")
     if store is None:
         found = read_structures(run.data.train, run.data, labels="all", optional=optional)
-        _print_census(found, "training data", log)
+        _print_census(found, "training data", log, is_learned=True)
         train, valid = _train_and_valid(run, found.structures, directory, world, log)
     else:
-        _print_census(store, f"store {store.directory.name}", log)
+        _print_census(store, f"store {store.directory.name}", log, is_learned=True)
         train, valid = _stored_train_and_valid(run, store, log)
     tests = {name: _others(files, run, f"test data '{name}'", log) for name, files in run.data.test.items()}
     sets = {"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}
@@ -205,8 +205,11 @@ def _train_and_valid(
     return [*isolated, *train], valid
 
 
-def _print_census(read: StructuresRead | Store, title: str, log: RunLog) -> None:
+def _print_census(read: StructuresRead | Store, title: str, log: RunLog, *, is_learned: bool = False) -> None:
     log.show(read.census.table(title))
+    if read.census.not_learned and is_learned:
+        others = ", ".join(f"{name} ({', '.join(keys)})" for name, keys in read.census.not_learned.items())
+        log.line(f"note: {others} of the files is not learned; that takes a target in data and a loss in model")
     for warning in read.warnings:
         log.line(f"warning: {warning}")
 
