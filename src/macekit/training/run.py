@@ -11,6 +11,7 @@ from rich.console import Console
 
 from macekit.config import DatasetFacts, TrainingRun
 from macekit.config.loading import dump_run
+from macekit.data.composition import symbol
 from macekit.data.stores import StoredStructures
 from macekit.geometry.batch import GraphDataset
 from macekit.geometry.streams import graphs_of
@@ -109,13 +110,18 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
 
 
 def _calibrated(run: TrainingRun, model: Mace, train_set: GraphDataset, log: RunLog) -> Mace:
-    """The model with the constant per atom that fits the training energies best."""
-    if run.model.graph_scalars_loss is not None:
-        model, change = calibrated(model, train_set)
-        if change:
-            log.line(
-                f"scaling_mean moved by {1000 * change:+.3f} meV, the mean error of the training energies per atom"
-            )
+    """The model with the constants per atom, or per element where E0 were fitted, that fit the energies best."""
+    if run.model.graph_scalars_loss is None:
+        return model
+    choice, target = run.data.reference_energies, run.data.targets.energy
+    choice = choice.get(target) if isinstance(choice, dict) and target is not None else choice
+    before = [level.shift for level in model.facts.levels()]
+    model, changes = calibrated(model, train_set, by_element=choice == "fit" and run.finetune is None)
+    if [level.shift for level in model.facts.levels()] != before:
+        log.line(f"scaling_mean moved by {1e3 * changes[0]:+.3f} meV, the mean error of the training energies per atom")
+    elif changes.any():
+        moved = ", ".join(f"{symbol(z)} {1e3 * c:+.3f}" for z, c in zip(model.facts.elements, changes, strict=True))
+        log.line(f"E0 moved by {moved} meV: fitted once more, to the errors of the training energies")
     return model
 
 
