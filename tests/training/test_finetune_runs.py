@@ -158,15 +158,19 @@ def test_elements_that_training_lacks_are_tested_where_the_model_knows_them(
 
 
 def test_a_dry_run_is_of_the_run(mixed: dict[str, Path], run_training: RunTraining, tmp_path: Path) -> None:
-    """With elements that training lacks, and with replay."""
+    """With elements that training lacks, with replay, and with what each stage trains."""
     trained = run_training(mixed["both"], {"training.max_epochs": 1}, name="trained")
     replay = {"files": [str(mixed["both"])], "head": "before"}
-    changes = finetune(trained.directory, elements="all", replay=replay)
+    stages = [{"freeze_modules": ["heads"], "trainer": {"max_epochs": 5}}, {"datamodule": {"batch_size": 3}}]
+    changes = finetune(trained.directory, elements="all", replay=replay, tuner="lora", stages=stages)
     text = io.StringIO()
     run = run_of(mixed["water"], tmp_path / "dry", changes | {"data.test": {"sulphide": [str(mixed["sulphide"])]}})
-    estimate = rehearse(run, Console(file=text, width=200))
+    found = rehearse(run, Console(file=text, width=200))
     assert "replay: 14 training and 2 validation structures at level 'before'" in text.getvalue()
-    assert estimate.steps_per_epoch == 4
+    assert "estimate, stage 2 of 2, measured" in text.getvalue()
+    assert [estimate.steps_per_epoch for estimate in found] == [4, 7]
+    both, heads = found[1].parameters, sum(p.numel() for p in trained.model.heads.parameters())
+    assert found[0].parameters == both - 2 * heads  # those of the trained level as well
 
 
 def energies_and_forces(model: Mace, structures: list[Structure]) -> tuple[torch.Tensor, torch.Tensor]:
