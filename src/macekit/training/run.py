@@ -113,10 +113,10 @@ def _calibrated(run: TrainingRun, model: Mace, train_set: GraphDataset, log: Run
     """The model with the constants per atom, or per element where E0 were fitted, that fit the energies best."""
     if run.model.graph_scalars_loss is None:
         return model
-    choice, target = run.data.reference_energies, run.data.targets.energy
-    choice = choice.get(target) if isinstance(choice, dict) and target is not None else choice
+    choice = run.data.reference_energies
+    by_element = "fit" in (choice, choice.get(run.data.targets.energy or "") if isinstance(choice, dict) else None)
     before = [level.shift for level in model.facts.levels()]
-    model, changes = calibrated(model, train_set, by_element=choice == "fit" and run.finetune is None)
+    model, changes = calibrated(model, train_set, by_element=by_element and run.finetune is None)
     if [level.shift for level in model.facts.levels()] != before:
         log.line(f"scaling_mean moved by {1e3 * changes[0]:+.3f} meV, the mean error of the training energies per atom")
     elif changes.any():

@@ -94,7 +94,7 @@ def combined_facts(run: TrainingRun, source: Mace, measured: Measured, carried: 
 
 def given_energies(run: TrainingRun, target: str) -> dict[int, float]:
     """E0 by atomic number where `data.reference_energies` gives them by symbol for all levels, eV; else nothing."""
-    given = run.data.reference_energies
+    given: Any = run.data.reference_energies
     if isinstance(given, Mapping) and target in given:
         given = given[target]
     elif target != run.data.targets.energy:
