@@ -26,24 +26,30 @@ import macekit
 HERE = Path(__file__).resolve().parent
 
 
-def train_and_test(protocol: Protocol, data: Path, seed: int, epochs: int, directory: Path) -> dict[str, Any]:
-    """One run and its errors."""
+def changes(protocol: Protocol, data: Path, seed: int, epochs: int, directory: Path) -> dict[str, Any]:
+    """What differs from `settings.yaml`; writes the frames."""
     files = write_frames(protocol, data, directory / "data")
-    tests = {name: str(files[name]) for name in protocol.tests}
-    changes = {
+    return {
         "model.hidden_irreps": protocol.hidden_irreps,
         "model.y_node_vector_loss_config.weight": protocol.forces_weight,
         "data.train": [str(files["train"])],
         "data.validation": [str(files["validation"])],
-        "data.test": tests,
+        "data.test": {name: str(files[name]) for name in protocol.tests},
         "data.reference_energies": isolated_atoms(protocol, data),
         "training.batch_size": protocol.batch_size,
         "training.max_epochs": epochs,
         "run.seed": seed,
         "run.directory": str(directory / f"seed_{seed}"),
     }
+
+
+def train_and_test(protocol: Protocol, data: Path, seed: int, epochs: int, directory: Path) -> dict[str, Any]:
+    """One run and its errors."""
+    chosen = changes(protocol, data, seed, epochs, directory)
+    files = {name: Path(file) for name, file in chosen["data.test"].items()}
+    files["train"] = Path(chosen["data.train"][0])
     start = time.perf_counter()
-    result = macekit.train(HERE / "settings.yaml", changes)
+    result = macekit.train(HERE / "settings.yaml", chosen)
     wall = time.perf_counter() - start
     model = macekit.load_model(directory / f"seed_{seed}" / "model", dtype="float64")
     energy = next(iter(result.facts.shift))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,19 @@ import numpy as np
 import pytest
 import torch
 from ase.io import write
+from rich.console import Console
 
 from macekit.data import Structure
-from macekit.errors import ConfigError, UsageError
+from macekit.errors import ConfigError, DataError, UsageError
 from macekit.geometry.batch import GraphDataset
 from macekit.interop.native import load_native
 from macekit.model.mace import Mace
 from macekit.model.tuners import is_tuner_parameter
 from macekit.outputs.derivatives import evaluate
 from macekit.training.checkpoints import read_checkpoint
+from macekit.training.rehearsal import rehearse
 from macekit.training.run import TrainingResult
-from tiny_runs import water
+from tiny_runs import run_of, water
 
 RunTraining = Callable[..., TrainingResult]
 ARCHITECTURE = ("hidden_irreps", "mlp_irreps", "max_ell", "correlation", "radial_mlp", "compute_forces")
@@ -98,18 +101,28 @@ def test_mistakes_in_stages(trained: Path, water_file: Path, run_training: RunTr
             run_training(water_file, finetune(trained, stages=[stage]), name=f"mistaken{number}")
 
 
-@pytest.mark.parametrize("tuner", ["ssf", "heads"])
-def test_rows_of_new_elements_are_trained(tuner: str, trained: Path, tmp_path: Path, run_training: RunTraining) -> None:
-    """Sulphur instead of oxygen in some molecules; rows of hydrogen and oxygen stay as they are."""
+@pytest.fixture
+def mixed(tmp_path: Path) -> dict[str, Path]:
+    """Molecules with sulphur in place of oxygen in every other one, and each kind on its own."""
     random = np.random.default_rng(4)
     frames = [water(random) for _ in range(16)]
     for atoms in frames[::2]:
         atoms.numbers[0] = 16
-    write(tmp_path / "mixed.extxyz", frames)
+    files = {"both": frames, "water": frames[1::2], "sulphide": frames[::2]}
+    for name, chosen in files.items():
+        write(tmp_path / f"{name}.extxyz", chosen)
+    return {name: tmp_path / f"{name}.extxyz" for name in files}
+
+
+@pytest.mark.parametrize("tuner", ["ssf", "heads"])
+def test_rows_of_new_elements_are_trained(
+    tuner: str, trained: Path, mixed: dict[str, Path], run_training: RunTraining
+) -> None:
+    """Sulphur instead of oxygen in some molecules; rows of hydrogen and oxygen stay as they are."""
     changes = finetune(trained, tuner=tuner) | {
         "training.optimizer": {"name": "AdamW", "config": {"weight_decay": 0.1}}
     }
-    result = run_training(tmp_path / "mixed.extxyz", changes, name="mixed")
+    result = run_training(mixed["both"], changes, name="mixed")
     before, after = load_native(trained / "model").state_dict(), result.model.state_dict()
     assert result.facts.elements == [1, 8, 16]
     name = "backbone.layers.0.product.weights"
@@ -117,6 +130,47 @@ def test_rows_of_new_elements_are_trained(tuner: str, trained: Path, tmp_path: P
     assert not torch.equal(after[name][2], before[name][1])
     assert torch.equal(after["backbone.embedding"][:2], before["backbone.embedding"])
     assert not torch.equal(after["backbone.embedding"][2], before["backbone.embedding"][1])
+
+
+@pytest.mark.parametrize("place", ["validation", "test"])
+def test_elements_that_training_lacks_are_tested_where_the_model_knows_them(
+    place: str, mixed: dict[str, Path], run_training: RunTraining
+) -> None:
+    trained = run_training(mixed["both"], {"training.max_epochs": 1}, name="trained")
+    files = [str(mixed["sulphide"])]
+    others = {"data.validation": files} if place == "validation" else {"data.test": {"sulphide": files}}
+    for choice in ("all", ["H", "O", "S"]):
+        changes = finetune(trained.directory, elements=choice) | others
+        found = run_training(mixed["water"], changes, name=f"known_{choice[0]}")
+        assert found.facts.elements == [1, 8, 16]
+        assert found.facts.reference_energies == trained.facts.reference_energies
+        assert found.evaluations["valid" if place == "validation" else "sulphide"].num_structures == 8
+    with pytest.raises(DataError, match=r"has S \(atom 0\), which no training structure has") as refused:
+        run_training(mixed["water"], finetune(trained.directory) | others, name="of_data")
+    assert "finetune.elements: all" in refused.value.hint
+    with pytest.raises(DataError, match=r"has S \(atom 0\), which no training structure has"):
+        changes = finetune(trained.directory, elements="all", reference_energies="data") | others
+        run_training(mixed["water"], changes, name="unknown_energy")
+    given = {"H": -1.0, "O": -70.0, "S": -71.5}
+    changes |= {"data.reference_energies": given}
+    found = run_training(mixed["water"], changes, name="given")
+    assert found.facts.reference_energies == {"energy": list(given.values())}
+
+
+def test_a_dry_run_is_of_the_run(mixed: dict[str, Path], run_training: RunTraining, tmp_path: Path) -> None:
+    """With elements that training lacks, with replay, and with what each stage trains."""
+    trained = run_training(mixed["both"], {"training.max_epochs": 1}, name="trained")
+    replay = {"files": [str(mixed["both"])], "head": "before"}
+    stages = [{"freeze_modules": ["heads"], "trainer": {"max_epochs": 5}}, {"datamodule": {"batch_size": 3}}]
+    changes = finetune(trained.directory, elements="all", replay=replay, tuner="lora", stages=stages)
+    text = io.StringIO()
+    run = run_of(mixed["water"], tmp_path / "dry", changes | {"data.test": {"sulphide": [str(mixed["sulphide"])]}})
+    found = rehearse(run, Console(file=text, width=200))
+    assert "replay: 14 training and 2 validation structures at level 'before'" in text.getvalue()
+    assert "estimate, stage 2 of 2, measured" in text.getvalue()
+    assert [estimate.steps_per_epoch for estimate in found] == [4, 7]
+    both, heads = found[1].parameters, sum(p.numel() for p in trained.model.heads.parameters())
+    assert found[0].parameters == both - 2 * heads  # those of the trained level as well
 
 
 def energies_and_forces(model: Mace, structures: list[Structure]) -> tuple[torch.Tensor, torch.Tensor]:

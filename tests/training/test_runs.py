@@ -205,6 +205,15 @@ def test_labels_that_a_loss_needs_must_be_there(water_file, run_training):
         run_training(water_file, changes)
 
 
+def test_labels_that_are_not_learned_are_named(copper_file, run_training):
+    result = run_training(copper_file, {"training.max_epochs": 1})
+    text = (result.directory / "train.log").read_text()
+    assert text.count("note: stress (REF_stress) of the files is not learned; that takes a target in data and") == 1
+    learned = {"data.targets.stress": "stress", "model.stress_loss_config": {"name": "MSELoss"}}
+    result = run_training(copper_file, {"training.max_epochs": 1, **learned}, name="learned")
+    assert "is not learned" not in (result.directory / "train.log").read_text()
+
+
 def test_elements_that_training_has_not_are_refused(water_file, copper_file, run_training):
     with pytest.raises(DataError, match=r"Cu .*which no training structure has"):
         run_training(water_file, {"data.test": {"metal": str(copper_file)}})

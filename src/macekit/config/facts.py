@@ -109,6 +109,22 @@ class DatasetFacts(Config):
             heads[name] = level.model_copy(update={"shift": level.shift | {target: before + change}})
         return self.model_copy(update={"heads": heads})
 
+    def with_atoms_moved(self, target: str, changes: Sequence[Sequence[float]]) -> DatasetFacts:
+        """The facts with the reference energies of a target changed, by [S] numbers for every level of theory."""
+        if len(self.heads) < 2:
+            return self.model_copy(
+                update={"reference_energies": self._moved(self.reference_energies, target, changes[0])}
+            )
+        heads = {}
+        for (name, level), change in zip(self.heads.items(), changes, strict=True):
+            energies = self._moved(self.reference_energies | level.reference_energies, target, change)
+            heads[name] = level.model_copy(update={"reference_energies": level.reference_energies | energies})
+        return self.model_copy(update={"heads": heads})
+
+    def _moved(self, energies: dict[str, list[float]], target: str, change: Sequence[float]) -> dict[str, list[float]]:
+        before = energies.get(target, [0.0] * len(self.elements))
+        return energies | {target: [start + more for start, more in zip(before, change, strict=True)]}
+
     def head_index(self, name: str, where: str = "") -> int:
         """Index of a level of theory.
 

@@ -106,6 +106,9 @@ class RunConfig(Config):
     """Epochs between lines of output."""
     checkpoint_steps: PositiveInt | None = None
     """Steps between checkpoints within an epoch; null: every five minutes. At the end of epochs, every 20 seconds."""
+    other_processes: bool = False
+    """Whether a run may be resumed on another number of processes: with the same batches in the same order, so equal
+    to rounding, and no longer bit by bit."""
     trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list)
     """Where metrics go besides the run directory; each needs its package: pip install 'macekit[tensorboard]'."""
     wandb: dict[str, Any] = Field(default_factory=dict)

@@ -59,6 +59,8 @@ class LabelCensus:
     """Frames without atoms, left out."""
     frames_bad: int
     """Frames that could not be used, left out."""
+    not_learned: dict[str, list[str]] = field(default_factory=dict)
+    """Known quantities in the files that are no target, with their keys."""
 
     def __getitem__(self, target: str) -> TargetCensus:
         """The row of a target."""
@@ -113,8 +115,8 @@ class CensusTaker:
         if text not in (seen := self.conversions.setdefault(target, [])):
             seen.append(text)
 
-    def census(self, structures: list[Structure]) -> LabelCensus:
-        """The census of what was kept."""
+    def census(self, structures: list[Structure], not_learned: dict[str, list[str]] | None = None) -> LabelCensus:
+        """The census of what was kept, with known quantities that are no target."""
         rows = tuple(
             _row(
                 quantity,
@@ -134,6 +136,7 @@ class CensusTaker:
             frames_read=self.frames_read,
             frames_empty=self.frames_empty,
             frames_bad=self.frames_bad,
+            not_learned=not_learned or {},
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -67,12 +67,15 @@ def elements_of(structures: Iterable[Structure]) -> list[int]:
     return list(count_elements(structures))
 
 
-def check_elements(train: Sequence[Structure], others: Mapping[str, Sequence[Structure]]) -> list[int]:
+def check_elements(
+    train: Sequence[Structure], others: Mapping[str, Sequence[Structure]], further: Collection[int] = ()
+) -> list[int]:
     """Elements of the training structures, after checking that the other sets have no further ones.
 
     Args:
         train: Training structures.
         others: Validation and test sets by name.
+        further: Elements that the model knows besides those of the training structures.
 
     Returns:
         Atomic numbers, ascending.
@@ -85,13 +88,14 @@ def check_elements(train: Sequence[Structure], others: Mapping[str, Sequence[Str
     known = elements_of(train)
     for name, structures in others.items():
         for structure in structures:
-            missing = sorted(set(structure.atomic_numbers.tolist()) - set(known))
+            missing = sorted(set(structure.atomic_numbers.tolist()) - {*known, *further})
             if missing:
                 atom = int(np.flatnonzero(np.isin(structure.atomic_numbers, missing))[0])
                 raise DataError(
                     f"{name}: {structure.source} has {', '.join(chemical_symbols[z] for z in missing)} "
                     f"(atom {atom}), which no training structure has; training elements: "
                     f"{', '.join(chemical_symbols[z] for z in known)}",
-                    "add structures with it to the training set, or remove these frames",
+                    "add structures with it to the training set, or remove these frames; "
+                    "when fine-tuning, finetune.elements: all keeps the elements of the trained model",
                 )
     return known

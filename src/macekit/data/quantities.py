@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,6 +96,25 @@ def _quantity_name(target: str, kind: str, key: str, targets: TargetsConfig) -> 
     if kind == "node_scalar" and "charge" in words:
         return "charges"
     return target
+
+
+def not_learned(present: Mapping[str, Sequence[str]], known: Sequence[Quantity]) -> dict[str, list[str]]:
+    """Quantities that files have under a usual name and that are no target, with their keys.
+
+    Args:
+        present: Keys in the files by place (info, arrays, calculator).
+        known: The targets.
+    """
+    learned = {quantity.name for quantity in known}
+    declared = {quantity.declared for quantity in known} | {quantity.target for quantity in known}
+    found: dict[str, list[str]] = {}
+    for name, words in SYNONYMS.items():
+        usual = {key for word in (*words, *(VIRIALS if name == "stress" else ())) for key in (f"REF_{word}", word)}
+        places = [keys for place, keys in present.items() if name != "charges" or place != "info"]
+        keys = [key for keys in places for key in keys if key in usual - declared]
+        if keys and name not in learned:
+            found[name] = list(dict.fromkeys(keys))
+    return found
 
 
 def is_virial(key: str) -> bool:

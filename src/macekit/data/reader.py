@@ -12,7 +12,7 @@ from macekit.data.census import CensusTaker, LabelCensus, has_label
 from macekit.data.extxyz import Frame
 from macekit.data.files import FilePath, FramesOfFile, read_frames
 from macekit.data.labels import ChosenKey, choose_key, read_label
-from macekit.data.quantities import Quantity, contradicted_unit, conversion, quantities
+from macekit.data.quantities import Quantity, contradicted_unit, conversion, not_learned, quantities
 from macekit.data.structure import FloatArray, Structure
 from macekit.data.suspicions import listed, stress_sign_suspicion, suspicions
 from macekit.data.validation import validate_structure
@@ -59,7 +59,7 @@ def read_structures(
         reader.read(source)
     reader.check_labels(labels, optional)
     structures = with_equal_bond_features(reader.structures)
-    census = reader.taker.census(structures)
+    census = reader.taker.census(structures, not_learned(reader.present, reader.quantities))
     if not structures:
         reasons = f"; the first: {reader.warnings[0]}" if reader.warnings else ""
         raise DataError(f"no usable frames in {', '.join(reader.names)}{reasons}", "see data.on_bad_frame")
@@ -241,8 +241,17 @@ class Reader:
         return DataError(
             f"{', '.join(self.names)}: no frame has a label for target '{quantity.target}' "
             f"(looked for {', '.join(tried[:6])}); keys present: {present}",
-            near or f"name its key: data.keys.{quantity.target}: ...; or remove the target",
+            near or f"name its key: data.keys.{quantity.target}: ...; {self._without(quantity)}",
         )
+
+    def _without(self, quantity: Quantity) -> str:
+        """How to do without a target."""
+        if quantity.name == "forces":
+            return (
+                "or learn energies alone: data.targets.y_node_vector=null model.y_node_vector_loss_config=null "
+                "model.compute_forces=false"
+            )
+        return "or remove the target"
 
 
 def with_equal_bond_features(structures: list[Structure]) -> list[Structure]:

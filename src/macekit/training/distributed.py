@@ -53,6 +53,16 @@ class World:
         rows[self.rank] = tensor.detach().cpu()
         return self.sum(rows)
 
+    def joined(self, tensor: Tensor) -> Tensor:
+        """The vectors of all processes, of any lengths, one after another on the CPU."""
+        if self.size == 1:
+            return tensor.detach().cpu()
+        lengths = self.gathered(torch.tensor(tensor.numel()))
+        padded = tensor.new_zeros(int(lengths.max()))
+        padded[: tensor.numel()] = tensor.detach()
+        rows = self.gathered(padded)
+        return torch.cat([row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)])
+
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For every flag whether it is set on any process."""
         if self.size == 1:

@@ -78,7 +78,7 @@ def evaluate_dataset(
         model: A model; it predicts on the device it is on.
         structures: With labels by target name; a missing label is left out.
         batch_edges: Edges per batch; bounds the memory.
-        world: Processes that share the work; all get the errors, each the predictions of its own share.
+        world: Processes that share the work; all get the errors and predictions of all.
 
     Raises:
         DataError: If a structure has an element or a head that the model does not know.
@@ -104,7 +104,7 @@ def evaluate_dataset(
     def by_group(groups: list[str], names: Sequence[str]) -> dict[str, dict[str, TargetErrors]]:
         return {name: errors_from_sums(sums[[group == name for group in groups]].sum(0), metrics) for name in names}
 
-    joined = {target: _joined(found) for target, found in pairs.items()}
+    joined = {target: _joined(found, world) for target, found in pairs.items()}
     return Evaluation(
         metrics=metrics,
         errors=errors_from_sums(sums.sum(0), metrics),
@@ -173,7 +173,8 @@ def _present_pairs(
     return prediction[present].cpu(), label[present].cpu()
 
 
-def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if not pairs:
-        return np.zeros(0), np.zeros(0)
-    return torch.cat([pair[0] for pair in pairs]).numpy(), torch.cat([pair[1] for pair in pairs]).numpy()
+def _joined(pairs: list[tuple[Tensor, Tensor]], world: World) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predictions and labels of all batches, those of one process after those of the one before."""
+    none = torch.zeros(0, dtype=torch.float64)
+    predicted, labelled = (torch.cat([none, *(pair[side] for pair in pairs)]) for side in (0, 1))
+    return world.joined(predicted).numpy(), world.joined(labelled).numpy()

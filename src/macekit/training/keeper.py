@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from torch import Tensor
 
+from macekit.config import RunConfig
 from macekit.errors import ResumeError
 from macekit.training.checkpoints import read_checkpoint, read_plain, unpack, write_checkpoint
 from macekit.training.run_directory import RunDirectory
@@ -17,7 +18,10 @@ INTERVAL: Final = 20.0
 """Seconds between checkpoints at the end of epochs; the first and the last epoch are always written."""
 INTERVAL_WITHIN: Final = 300.0
 """Seconds between checkpoints within an epoch."""
-_FREE_TO_CHANGE: Final = ("training.max_epochs", "training.early_stopping")
+FREE_TO_CHANGE: Final = ("training.max_epochs", "training.early_stopping")
+"""Fields of a fingerprint that may differ."""
+PROCESSES: Final = "processes.number"
+"""The field that may differ where the run says so."""
 
 
 class Keeper:
@@ -28,13 +32,20 @@ class Keeper:
         monitor: The metric that decides.
         fingerprint: What a checkpoint must agree with to be resumed: nested plain values.
         is_writer: Whether this process writes.
+        free: Fields of the fingerprint that may differ.
     """
 
     def __init__(
-        self, directory: RunDirectory, monitor: str, fingerprint: Mapping[str, Any], *, is_writer: bool
+        self,
+        directory: RunDirectory,
+        monitor: str,
+        fingerprint: Mapping[str, Any],
+        *,
+        is_writer: bool,
+        free: Collection[str] = FREE_TO_CHANGE,
     ) -> None:
         self.directory, self.monitor, self.fingerprint = directory, monitor, dict(fingerprint)
-        self.is_writer = is_writer
+        self.is_writer, self.free = is_writer, free
         self.epoch = 0
         self.value = math.inf
         self.weights: dict[str, Tensor] = {}
@@ -92,7 +103,7 @@ class Keeper:
         Raises:
             ResumeError: If it is missing or damaged, or belongs to another run; names what differs.
         """
-        check_fingerprint(self.directory, self.fingerprint)
+        check_fingerprint(self.directory, self.fingerprint, self.free)
 
     def read_last(self) -> dict[str, Any]:
         """The state to go on from, with the best so far taken over.
@@ -108,12 +119,20 @@ class Keeper:
         return state
 
 
-def check_fingerprint(directory: RunDirectory, fingerprint: Mapping[str, Any]) -> None:
+def free_to_change(settings: RunConfig) -> tuple[str, ...]:
+    """Fields of the fingerprint that may differ when a run is resumed."""
+    return (*FREE_TO_CHANGE, PROCESSES) if settings.other_processes else FREE_TO_CHANGE
+
+
+def check_fingerprint(
+    directory: RunDirectory, fingerprint: Mapping[str, Any], free: Collection[str] = FREE_TO_CHANGE
+) -> None:
     """Make sure that the last checkpoint agrees with everything that a fingerprint names.
 
     Args:
         directory: The run.
         fingerprint: Nested plain values; possibly only some of its sections.
+        free: Fields that may differ.
 
     Raises:
         ResumeError: If there is none that can be read, or it belongs to another run; names what differs.
@@ -121,16 +140,14 @@ def check_fingerprint(directory: RunDirectory, fingerprint: Mapping[str, Any]) -
     stored = unpack(read_plain(directory.last)["fingerprint"], {})
     before = _flat({section: stored[section] for section in fingerprint if section in stored})
     now = _flat(fingerprint)
-    differing = [
-        f"{key}: {before.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _FREE_TO_CHANGE
-    ]
-    if differing:
-        raise ResumeError(
-            f"{directory.last} belongs to another run; {'; '.join(differing)}",
-            "resume with the settings of then, or give another run.directory",
-        )
+    keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key) and key not in free]
+    if not keys:
+        return
+    differing = [f"{key}: {before.get(key, 'absent')!r} then, {now.get(key, 'absent')!r} now" for key in keys]
+    hint = "resume with the settings of then, or give another run.directory"
+    if keys == [PROCESSES]:
+        hint = "run.other_processes=true goes on with the same batches on these processes, equal to rounding"
+    raise ResumeError(f"{directory.last} belongs to another run; {'; '.join(differing)}", hint)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from macekit.model.mace import Mace
 from macekit.training.averages import master_of
 from macekit.training.distributed import World
 from macekit.training.evaluation import evaluate_losses
-from macekit.training.keeper import Keeper
+from macekit.training.keeper import Keeper, free_to_change
 from macekit.training.losses import Losses, LossSums
 from macekit.training.metrics import structure_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
@@ -93,7 +93,9 @@ class Fit:
         self.plateau_monitor: str | None = None
         if config.scheduler is not None and config.scheduler.name == "ReduceLROnPlateau":
             self.plateau_monitor = self._watched(config.scheduler.monitor, "training.scheduler.monitor")
-        self.keeper = Keeper(directory, self.monitor, fingerprint or {}, is_writer=world.is_main)
+        self.keeper = Keeper(
+            directory, self.monitor, fingerprint or {}, is_writer=world.is_main, free=free_to_change(settings)
+        )
         self.epoch = self.step = 0
         self.progress: EpochProgress | None = None
         self.history: list[dict[str, Any]] = []
@@ -291,4 +293,6 @@ class Fit:
             if row["epoch"] <= self.epoch
         ]
         within = "" if self.progress is None else f" and {self.sampler.position} steps of the next"
-        self.log.line(f"resumed after epoch {self.epoch}{within} from {self.directory.last}")
+        writers = len(state["random"]["cpu"])
+        change = "" if writers == self.world.size else f", {writers} processes then: equal to rounding from here on"
+        self.log.line(f"resumed after epoch {self.epoch}{within} from {self.directory.last}{change}")

@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler
 from macekit.config import OptimizerConfig, SchedulerConfig
 from macekit.errors import ConfigError, did_you_mean
 from macekit.model.groups import decayed_parameters, intent_of
+from macekit.training.coupling_steps import lengthen_steps
 
 _UNSUITABLE: Final = {
     "LBFGS": "it needs a closure that evaluates the loss several times per step",
@@ -109,9 +110,11 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         elif "foreach" in parameters:
             arguments["foreach"] = True
     try:
-        return kind(groups, **arguments)
+        optimizer = kind(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{where}.config: {config.name} refuses {dict(config.config)}: {error}") from None
+    lengthen_steps(optimizer, model)
+    return optimizer
 
 
 def build_scheduler(

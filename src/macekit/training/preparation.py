@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,8 +100,17 @@ def print_header(run: TrainingRun, world: World, log: RunLog) -> None:
     )
 
 
-def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunLog) -> RunData:
+def read_data(
+    run: TrainingRun, directory: RunDirectory, world: World, log: RunLog, further: Collection[int] = ()
+) -> RunData:
     """Read and split all structures, printing the label census and every warning.
+
+    Args:
+        run: The run.
+        directory: Where the split is stored.
+        world: Processes.
+        log: Where tables and warnings go.
+        further: Elements that the model will know besides those of the training structures.
 
     Raises:
         DataError: For files, frames or labels that cannot be used.
@@ -116,13 +125,14 @@ def read_data(run: TrainingRun, directory: RunDirectory, world: World, log: RunL
     store = opened_store(run.data.train, run.data, "data.train")
     if store is None:
         found = read_structures(run.data.train, run.data, labels="all", optional=optional)
-        _print_census(found, "training data", log)
+        _print_census(found, "training data", log, is_learned=True)
         train, valid = _train_and_valid(run, found.structures, directory, world, log)
     else:
-        _print_census(store, f"store {store.directory.name}", log)
+        _print_census(store, f"store {store.directory.name}", log, is_learned=True)
         train, valid = _stored_train_and_valid(run, store, log)
     tests = {name: _others(files, run, f"test data '{name}'", log) for name, files in run.data.test.items()}
-    _compare({"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}, log)
+    sets = {"training": train, "validation": valid, **{f"test '{name}'": tests[name] for name in tests}}
+    _compare(sets, further, log)
     counts = [f"{len(train)} training", f"{len(valid)} validation"]
     counts += [f"{len(structures)} test ('{name}')" for name, structures in tests.items()]
     log.line(f"structures: {', '.join(counts)}")
@@ -144,21 +154,21 @@ def _others(files: list[str | SourceConfig], run: TrainingRun, title: str, log: 
     return read.structures
 
 
-def _compare(sets: dict[str, Sequence[Structure]], log: RunLog) -> None:
-    """Refuse elements that only validation or test structures have, and warn of copies."""
+def _compare(sets: dict[str, Sequence[Structure]], further: Collection[int], log: RunLog) -> None:
+    """Refuse elements that the model will not know in validation or test structures, and warn of copies."""
     for name, structures in sets.items():
         if isinstance(structures, StoredStructures):
             elements = set(structures.store.statistics.elements)
         else:
             elements = set(elements_of(structures))
         if name == "training":
-            known = elements
+            known = elements | set(further)
         elif elements - known and isinstance(structures, StoredStructures):
             symbols = ", ".join(symbol(z) for z in sorted(elements - known))
             raise DataError(f"{name}: has {symbols}, which no training structure has", "add structures with it")
     in_memory = {name: found for name, found in sets.items() if not isinstance(found, StoredStructures)}
     if "training" in in_memory:
-        check_elements(sets["training"], {n: found for n, found in in_memory.items() if n != "training"})
+        check_elements(sets["training"], {n: s for n, s in in_memory.items() if n != "training"}, further)
     for warning in duplicates(in_memory):
         log.line(f"warning: {warning}")
 
@@ -195,8 +205,11 @@ def _train_and_valid(
     return [*isolated, *train], valid
 
 
-def _print_census(read: StructuresRead | Store, title: str, log: RunLog) -> None:
+def _print_census(read: StructuresRead | Store, title: str, log: RunLog, *, is_learned: bool = False) -> None:
     log.show(read.census.table(title))
+    if read.census.not_learned and is_learned:
+        others = ", ".join(f"{name} ({', '.join(keys)})" for name, keys in read.census.not_learned.items())
+        log.line(f"note: {others} of the files is not learned; that takes a target in data and a loss in model")
     for warning in read.warnings:
         log.line(f"warning: {warning}")
 

@@ -73,10 +73,16 @@ class EpochProgress:
         }
 
     def restored(self, state: dict[str, Any], world: World) -> Self:
-        """Go on from the sums of a checkpoint."""
-        numerators, counts = (state[name][world.rank].to(world.device) for name in ("numerators", "counts"))
-        self.sums = LossSums(numerators, counts)
-        self.errors = state["errors"][world.rank].to(world.device)
+        """Go on from the sums of a checkpoint; those of another number of processes go to the first."""
+        numerators, counts, errors = (_own(state[name], world) for name in ("numerators", "counts", "errors"))
+        self.sums, self.errors = LossSums(numerators, counts), errors
         self.learning_rate = float(state["learning_rate"])
         self._earlier = float(state["seconds"])
         return self
+
+
+def _own(sums: Tensor, world: World) -> Tensor:
+    """This process's share of sums [processes, ...]."""
+    if len(sums) != world.size:
+        return (sums.sum(0) if world.is_main else torch.zeros_like(sums[0])).to(world.device)
+    return sums[world.rank].to(world.device)

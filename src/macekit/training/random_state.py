@@ -29,7 +29,9 @@ def random_states(world: World) -> dict[str, Tensor]:
 
 
 def restore_random_state(states: dict[str, Tensor], world: World) -> None:
-    """Set this process's generators to the state of a checkpoint."""
+    """Set this process's generators to the state of a checkpoint; one of other processes leaves them as they are."""
+    if len(states["cpu"]) != world.size:
+        return
     torch.set_rng_state(states["cpu"][world.rank].clone())  # torch reads a part of a tensor as its beginning
     if world.device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"][world.rank].clone(), world.device)

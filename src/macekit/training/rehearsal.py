@@ -17,7 +17,10 @@ from macekit.training.distributed import World, choose_device
 from macekit.training.loop import Fit
 from macekit.training.preparation import print_header, read_data
 from macekit.training.run_directory import RunDirectory, RunLog
-from macekit.training.transfer.start import initial_model, opened
+from macekit.training.trainable import set_trainable
+from macekit.training.transfer.replay import with_replay
+from macekit.training.transfer.stages import plans_of
+from macekit.training.transfer.start import further_elements, initial_model, new_element_rows, opened
 
 _REPEATS = 3
 
@@ -40,9 +43,10 @@ class Estimate:
     memory: float
     """Of the largest batch of the first epoch, MiB: on a GPU what tensors needed, else what the process grew by."""
 
-    def table(self) -> Table:
-        """For the terminal."""
-        table = Table(title="estimate, measured from one step on one process", title_justify="left", show_header=False)
+    def table(self, stage: str = "") -> Table:
+        """For the terminal; `stage` says of which."""
+        title = f"estimate{stage}, measured from one step on one process"
+        table = Table(title=title, title_justify="left", show_header=False)
         rows = {
             "trained parameters": f"{self.parameters:,}",
             "steps per epoch": f"{self.steps_per_epoch:,}",
@@ -57,12 +61,15 @@ class Estimate:
         return table
 
 
-def rehearse(run: TrainingRun, console: Console | None = None) -> Estimate:
+def rehearse(run: TrainingRun, console: Console | None = None) -> list[Estimate]:
     """Read the data, build the model, and do some steps; print what was found.
 
     Args:
         run: The whole run. Nothing is written to its directory.
         console: Where to print; None: standard output.
+
+    Returns:
+        An estimate for every stage, one where there are no stages.
 
     Raises:
         MacekitError: As training does, for data, model and optimiser.
@@ -73,23 +80,29 @@ def rehearse(run: TrainingRun, console: Console | None = None) -> Estimate:
         log = RunLog(None, console)
         print_header(run, world, log)
         run, source = opened(run, log)
-        data = read_data(run, directory, world, log)
+        data = read_data(run, directory, world, log, further_elements(run, source))
+        data = with_replay(run, source, data, log)
         model = initial_model(run, source, data, world, log)
         train_set = graphs_of(data.train, model.facts)
         valid_set = graphs_of(data.valid, model.facts) if data.valid else None
-        fit = Fit(
-            model,
-            run.training,
-            train_set,
-            valid_set,
-            world=world,
-            settings=run.run,
-            directory=directory,
-            log=log,
-        )
-        estimate = _measured(fit, world)
-    log.show(estimate.table())
-    return estimate
+        found, plans = [], plans_of(run, model)
+        for number, plan in enumerate(plans, 1):
+            if run.finetune is not None:
+                set_trainable(model, plan.names, new_element_rows(model, source))
+                model.config = plan.model
+            fit = Fit(
+                model,
+                plan.training,
+                train_set,
+                valid_set,
+                world=world,
+                settings=run.run,
+                directory=directory,
+                log=log,
+            )
+            found.append(_measured(fit, world))
+            log.show(found[-1].table(f", stage {number} of {len(plans)}" if len(plans) > 1 else ""))
+    return found
 
 
 def _measured(fit: Fit, world: World) -> Estimate:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from macekit.config import DatasetFacts, TrainingRun
 from macekit.config.loading import dump_run
+from macekit.data.composition import symbol
 from macekit.data.stores import StoredStructures
 from macekit.geometry.batch import GraphDataset
 from macekit.geometry.streams import graphs_of
@@ -19,7 +20,7 @@ from macekit.model.mace import Mace
 from macekit.training.calibration import calibrated
 from macekit.training.distributed import World, open_world
 from macekit.training.evaluation import Evaluation, evaluate_dataset
-from macekit.training.keeper import check_fingerprint
+from macekit.training.keeper import check_fingerprint, free_to_change
 from macekit.training.lock import run_lock
 from macekit.training.metrics import target_metrics
 from macekit.training.plots import loss_curve, parity_plot
@@ -31,7 +32,7 @@ from macekit.training.run_directory import RunDirectory, RunLog
 from macekit.training.trackers import open_trackers
 from macekit.training.transfer.replay import with_replay
 from macekit.training.transfer.stages import fit_in_stages
-from macekit.training.transfer.start import initial_model, new_element_rows, opened
+from macekit.training.transfer.start import further_elements, initial_model, new_element_rows, opened
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
         trackers = held.enter_context(open_trackers(run, directory, resumed=resume, is_main=world.is_main))
         chosen = chosen_fingerprint(run, world)
         run, source = opened(run, log)
-        data = with_replay(run, source, read_data(run, directory, world, log), log)
+        data = read_data(run, directory, world, log, further_elements(run, source))
+        data = with_replay(run, source, data, log)
         model = initial_model(run, source, data, world, log)
         facts = model.facts
         fingerprint = run_fingerprint(chosen, data)
@@ -108,13 +110,18 @@ def train(run: TrainingRun, *, console: Console | None = None, resume: bool = Fa
 
 
 def _calibrated(run: TrainingRun, model: Mace, train_set: GraphDataset, log: RunLog) -> Mace:
-    """The model with the constant per atom that fits the training energies best."""
-    if run.model.graph_scalars_loss is not None:
-        model, change = calibrated(model, train_set)
-        if change:
-            log.line(
-                f"scaling_mean moved by {1000 * change:+.3f} meV, the mean error of the training energies per atom"
-            )
+    """The model with the constants per atom, or per element where E0 were fitted, that fit the energies best."""
+    if run.model.graph_scalars_loss is None:
+        return model
+    choice = run.data.reference_energies
+    by_element = "fit" in (choice, choice.get(run.data.targets.energy or "") if isinstance(choice, dict) else None)
+    before = [level.shift for level in model.facts.levels()]
+    model, changes = calibrated(model, train_set, by_element=by_element and run.finetune is None)
+    if [level.shift for level in model.facts.levels()] != before:
+        log.line(f"scaling_mean moved by {1e3 * changes[0]:+.3f} meV, the mean error of the training energies per atom")
+    elif changes.any():
+        moved = ", ".join(f"{symbol(z)} {1e3 * c:+.3f}" for z, c in zip(model.facts.elements, changes, strict=True))
+        log.line(f"E0 moved by {moved} meV: fitted once more, to the errors of the training energies")
     return model
 
 
@@ -131,7 +138,7 @@ def _opened(
     if note:
         log.line(f"note: {note}")
     if resume and (place := directory.latest()) is not None:
-        check_fingerprint(place, chosen_fingerprint(run, world))
+        check_fingerprint(place, chosen_fingerprint(run, world), free_to_change(run.run))
     return log, resume
 
 

@@ -159,6 +159,24 @@ def test_absent_label_lists_the_keys_present(tmp_path):
         read(file, keys={"enrgy": "my_energi"})
 
 
+def test_forces_that_no_frame_has_come_with_what_to_change(tmp_path):
+    file = write(tmp_path / "a.xyz", water(forces=False))
+    with pytest.raises(DataError) as refused:
+        read(file)
+    changes = ("data.targets.y_node_vector=null", "model.y_node_vector_loss_config=null", "model.compute_forces=false")
+    assert refused.value.hint.endswith("or learn energies alone: " + " ".join(changes))
+
+
+def test_known_quantities_that_are_no_target_are_named(tmp_path):
+    stress = {"virial": np.eye(3), "REF_dipole": np.ones(3), "charge": 1}  # a total charge is no label
+    file = crystals(tmp_path / "a.xyz", energy=-1.0, bec=np.ones(4), **stress)
+    found = read(file, targets={"y_graph_scalars": ["energy"]})
+    assert found.census.not_learned == {"stress": ["virial"], "dipole": ["REF_dipole"]}
+    assert found.census.to_dict()["not_learned"] == found.census.not_learned
+    learned = read(file, targets={"y_graph_scalars": ["energy"], "y_graph_vector": "dipole", "stress": "stress"})
+    assert learned.census.not_learned == {}
+
+
 def test_absent_label_may_be_optional(tmp_path):
     file = write(tmp_path / "a.xyz", water(forces=False))
     with pytest.raises(DataError, match="target 'forces'"):

@@ -17,8 +17,10 @@ from macekit.config import DatasetFacts, ModelConfig, OptimizerConfig, TargetsCo
 from macekit.data import Structure, balanced_parts
 from macekit.geometry.batch import GraphDataset
 from macekit.model.build import build_model
+from macekit.model.mace import Mace
 from macekit.training.averages import master_of
 from macekit.training.distributed import World
+from macekit.training.evaluation import evaluate_dataset
 from macekit.training.losses import Losses
 from macekit.training.optimizers import build_optimizer
 from macekit.training.steps import Stepper
@@ -162,6 +164,12 @@ def test_the_equal_average_is_one_of_ends_of_epochs():
         assert torch.equal(mine, theirs)
 
 
+def forces_of(model: Mace, data: GraphDataset, world: World = WORLD) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predicted and labelled components over a data set, as an evaluation gives them."""
+    found = evaluate_dataset(model, data, batch_edges=7, world=world)
+    return torch.as_tensor(found.predicted["forces"]), torch.as_tensor(found.labelled["forces"])
+
+
 PROCESS = """
 import sys, torch
 from safetensors.torch import save_file
@@ -180,6 +188,7 @@ with open_world("cpu") as world:
         pieces = [data.batch(part) for part in balanced_parts(share, data.num_edges(), parts) if part]
         found[f"{parts}"], _ = test_steps.gradient_of(subject, pieces)
         found[f"{parts}"] = found[f"{parts}"].clone()
+    found["predicted"], found["labelled"] = test_steps.forces_of(subject.model, data, world)
     if world.is_main:
         save_file(found, sys.argv[1])
 """
@@ -203,5 +212,10 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for parts, gradient in load_file(tmp_path / "gradients").items():
+    found = load_file(tmp_path / "gradients")
+    pairs = torch.stack([found.pop("labelled"), found.pop("predicted")], dim=1)
+    expected = torch.stack(forces_of(stepper().model, dataset())[::-1], dim=1)
+    ordered = (rows[rows[:, 0].argsort()] for rows in (pairs, expected))
+    torch.testing.assert_close(*ordered, rtol=1e-10, atol=1e-12)  # those of both processes, in another order
+    for parts, gradient in found.items():
         torch.testing.assert_close(gradient, whole, rtol=1e-10, atol=1e-10 * float(whole.abs().max()), msg=parts)

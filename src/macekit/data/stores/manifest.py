@@ -99,7 +99,11 @@ def merged_census(entries: Sequence[dict[str, Any]]) -> LabelCensus:
     rows = tuple(
         _merged_row([(e["census"]["targets"][t], e["num_values"].get(t, 0)) for e in entries]) for t in targets
     )
-    return LabelCensus(rows=rows, elements=dict(sorted(elements.items())), **sums)
+    not_learned: dict[str, list[str]] = {}
+    for entry in entries:
+        for name, keys in entry["census"].get("not_learned", {}).items():
+            not_learned[name] = list(dict.fromkeys([*not_learned.get(name, []), *keys]))
+    return LabelCensus(rows=rows, elements=dict(sorted(elements.items())), not_learned=not_learned, **sums)
 
 
 def _summed(counts: Sequence[dict[Any, int]]) -> dict[Any, int]:

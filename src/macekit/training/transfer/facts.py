@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from ase.data import chemical_symbols
-
 from macekit.config import DatasetFacts, FinetuneConfig, TrainingRun
 from macekit.config.facts import LevelFacts
 from macekit.data import Structure
 from macekit.data.levels import heads_of, of_head
+from macekit.data.reference_energies import atomic_number_of, is_by_symbol
 from macekit.errors import ConfigError
 from macekit.geometry.statistics import Measured
 from macekit.geometry.stored_statistics import facts_of
@@ -82,7 +81,7 @@ def combined_facts(run: TrainingRun, source: Mace, measured: Measured, carried: 
     found = measured.facts
     names = list(found.heads) or [""]
     levels = {
-        name: _level(level, source, carried, choice_of(run.finetune, name))
+        name: _level(level, source, carried, choice_of(run.finetune, name), run)
         for name, level in zip(names, found.levels(), strict=True)
     }
     common = {"elements": source.facts.elements, "avg_num_neighbours": source.facts.avg_num_neighbours}
@@ -93,13 +92,27 @@ def combined_facts(run: TrainingRun, source: Mace, measured: Measured, carried: 
     return found.model_copy(update={**common, **{field: getattr(only, field) for field in LevelFacts.model_fields}})
 
 
-def _level(level: DatasetFacts, source: Mace, carried: Collection[str], choice: str | None) -> LevelFacts:
-    """What one level of theory has of its own."""
+def given_energies(run: TrainingRun, target: str) -> dict[int, float]:
+    """E0 by atomic number where `data.reference_energies` gives them by symbol for all levels, eV; else nothing."""
+    given: Any = run.data.reference_energies
+    if isinstance(given, Mapping) and target in given:
+        given = given[target]
+    elif target != run.data.targets.energy:
+        return {}
+    if not (isinstance(given, Mapping) and is_by_symbol(given)):
+        return {}
+    return {number: float(value) for key, value in given.items() if (number := atomic_number_of(key)) is not None}
+
+
+def _level(
+    level: DatasetFacts, source: Mace, carried: Collection[str], choice: str | None, run: TrainingRun
+) -> LevelFacts:
+    """What one level of theory has of its own; elements that the data lacks have the E0 that are given, or none."""
     elements, kinds = source.facts.elements, level.targets.kinds()
-    energies = {
-        target: [dict(zip(level.elements, values, strict=True)).get(number, 0.0) for number in elements]
-        for target, values in level.reference_energies.items()
-    }
+    energies = {}
+    for target, values in level.reference_energies.items():
+        known = given_energies(run, target) | dict(zip(level.elements, values, strict=True))
+        energies[target] = [known.get(number, 0.0) for number in elements]
     scale, shift = dict(level.scale), dict(level.shift)
     for target in carried:
         scale[target], constant = scale_and_shift(source.config, source.facts, target)
@@ -152,13 +165,11 @@ def _chosen(
     refits: bool,
 ) -> list[float]:
     """E0 of the trained model; of new elements those that are given, or what the errors leave to them."""
-    given = run.data.reference_energies
-    values = given if isinstance(given, dict) and target == model.facts.targets.energy else {}
+    given = given_energies(run, target)
     start, free = [], []
     for row, number in enumerate(model.facts.elements):
-        value: Any = values.get(chemical_symbols[number])
-        is_given = number not in before and isinstance(value, (int, float))
-        start.append(float(value) if is_given else before.get(number, 0.0))
+        is_given = number not in before and number in given
+        start.append(given[number] if is_given else before.get(number, 0.0))
         if refits or not (is_given or number in before):
             free.append(row)
     errors = errors_of(_with_energies(model, level, target, start), structures, target)

@@ -19,7 +19,7 @@ from macekit.training.trackers import Trackers
 from macekit.training.trainable import set_trainable, trainable_parameters, trainable_report
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What one stage trains, and how."""
 
     training: TrainingConfig
@@ -28,7 +28,7 @@ class _Plan(NamedTuple):
     """Parameters that are trained."""
 
 
-def _plans(run: TrainingRun, model: Mace) -> list[_Plan]:
+def plans_of(run: TrainingRun, model: Mace) -> list[Plan]:
     """All stages, checked before the first begins."""
     finetune = run.finetune
     stages = (finetune.stages if finetune else []) or [StageConfig()]
@@ -38,7 +38,7 @@ def _plans(run: TrainingRun, model: Mace) -> list[_Plan]:
         names = trainable_parameters(
             model, finetune.tuner if finetune else None, stage.freeze_modules, f"{where}.freeze_modules"
         )
-        plans.append(_Plan(stage_training(run.training, stage, where), stage_losses(model.config, stage, where), names))
+        plans.append(Plan(stage_training(run.training, stage, where), stage_losses(model.config, stage, where), names))
     return plans
 
 
@@ -74,7 +74,7 @@ def fit_in_stages(
     Returns:
         The result of the last stage, with the history of all.
     """
-    plans = _plans(run, model)
+    plans = plans_of(run, model)
     history: list[dict[str, Any]] = []
     for number, plan in enumerate(plans, 1):
         place = directory if number == len(plans) else RunDirectory(directory.stage(number))

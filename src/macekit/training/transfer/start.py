@@ -16,7 +16,7 @@ from macekit.training.distributed import World
 from macekit.training.preparation import DTYPES, RunData, built_model, measured_facts
 from macekit.training.run_directory import RunLog
 from macekit.training.trainable import part_of
-from macekit.training.transfer.facts import combined_facts, measured_for, with_reference_energies
+from macekit.training.transfer.facts import combined_facts, given_energies, measured_for, with_reference_energies
 from macekit.training.transfer.matching import OUTPUT_OF_HEAD, Matched, matched
 from macekit.training.transfer.sections import completed, tuner_of, without_other_tuner
 from macekit.training.transfer.source import Source, read_source
@@ -87,6 +87,24 @@ def new_element_rows(model: Mace, source: Source | None) -> list[int]:
     return [row for row, number in enumerate(model.facts.elements) if number not in source.model.facts.elements]
 
 
+def further_elements(run: TrainingRun, source: Source | None) -> set[int]:
+    """Elements that the new model will know whatever the training structures have: weights and E0 are there.
+
+    They are what `finetune.elements` keeps of the trained model. Where the E0 are those of the data section, only
+    elements that it gives a value.
+    """
+    finetune = run.finetune
+    if source is None or finetune is None or finetune.elements == "data":
+        return set()
+    known = set(source.model.facts.elements)
+    kept = known if finetune.elements == "all" else known & _chosen_elements(finetune.elements)
+    carried = carried_targets(run, source.model)
+    for target in run.data.targets.y_graph_scalars:
+        if target not in carried or finetune.reference_energies == "data":
+            kept = kept & set(given_energies(run, target))
+    return kept
+
+
 def carried_targets(run: TrainingRun, source: Mace) -> set[str]:
     """Targets whose heads are taken over, with their scales and shifts."""
     assert run.finetune is not None
@@ -111,16 +129,21 @@ def _elements(finetune: FinetuneConfig, source: Mace, data: Sequence[int]) -> li
         return sorted(data)
     if finetune.elements == "all":
         return sorted({*source.facts.elements, *data})
-    unknown = [symbol for symbol in finetune.elements if symbol not in chemical_symbols[1:]]
+    chosen = _chosen_elements(finetune.elements)
+    if missing := [chemical_symbols[number] for number in data if number not in chosen]:
+        raise ConfigError(f"finetune.elements: {', '.join(missing)} of the training data is not listed; add it")
+    return sorted(chosen)
+
+
+def _chosen_elements(symbols: Sequence[str]) -> set[int]:
+    """Atomic numbers of `finetune.elements` as a list."""
+    unknown = [symbol for symbol in symbols if symbol not in chemical_symbols[1:]]
     if unknown:
         raise ConfigError(
             f"finetune.elements: '{unknown[0]}' is no chemical symbol; expected data, all, or a list of symbols",
             did_you_mean(unknown[0], [*chemical_symbols[1:], "data", "all"]),
         )
-    chosen = {int(atomic_numbers[symbol]) for symbol in finetune.elements}
-    if missing := [chemical_symbols[number] for number in data if number not in chosen]:
-        raise ConfigError(f"finetune.elements: {', '.join(missing)} of the training data is not listed; add it")
-    return sorted(chosen)
+    return {int(atomic_numbers[symbol]) for symbol in symbols}
 
 
 def _report(found: Matched, log: RunLog) -> None:
