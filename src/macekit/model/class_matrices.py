@@ -20,6 +20,8 @@ class Grouped(NamedTuple):
     """Number of atoms of every class, [S]."""
     rows: tuple[int, ...]
     """Rows of every degree in the features [N, D, K], in order; further rows at the end have no matrix."""
+    dim_in: int
+    """D."""
     scale: float = 1.0
     """Factor of all matrices."""
 
@@ -36,16 +38,40 @@ class Grouped(NamedTuple):
                 yield number, block[start : start + count].view(-1, block.shape[2])
             start += count
 
-    def product(self, x: Tensor, matrices: Sequence[Tensor], *, transposed: bool, dim: int) -> Tensor:
-        """S x W or s x Wᵀ in the atoms' own order, [N, dim, K]."""
+    def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """S x W in the atoms' own order, [N, sum of rows, K]."""
+        return self._multiply(x, matrices, sum(self.rows))
+
+    def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """S y Wᵀ in the atoms' own order, [N, dim_in, K]; zeros in rows without a matrix."""
+        return self._multiply(y, [matrix.mT for matrix in matrices], self.dim_in)
+
+    def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        """S Σ xᵀ y over pairs of features for every degree and class, [S, K, K] each."""
+        blocks = [(self.sorted_blocks(x), self.sorted_blocks(y)) for x, y in pairs]
+        matrices = []
+        for degree in range(len(self.rows)):
+            like, width = blocks[0][0][degree], blocks[0][1][degree].shape[2]
+            matrix = like.new_empty(len(self.counts), like.shape[2], width)
+            for number, count in enumerate(self.counts):
+                if not count:
+                    matrix[number] = 0.0
+            for position, (left, right) in enumerate(blocks):
+                parts = zip(self.of_classes(left[degree]), self.of_classes(right[degree]), strict=True)
+                beta = float(position > 0)
+                for (number, one), (_, other) in parts:
+                    torch.addmm(matrix[number], one.T, other, beta=beta, alpha=self.scale, out=matrix[number])
+            matrices.append(matrix)
+        return tuple(matrices)
+
+    def _multiply(self, x: Tensor, matrices: Sequence[Tensor], dim: int) -> Tensor:
         make = torch.empty if dim == sum(self.rows) else torch.zeros
         result = make(x.shape[0], dim, x.shape[2], dtype=x.dtype, device=x.device)
         start = 0
         for block, matrix, rows in zip(self.sorted_blocks(x), matrices, self.rows, strict=True):
             mapped = torch.empty_like(block)
             for (number, source), (_, target) in zip(self.of_classes(block), self.of_classes(mapped), strict=True):
-                factor = matrix[number].T if transposed else matrix[number]
-                torch.addmm(target, source, factor, beta=0.0, alpha=self.scale, out=target)
+                torch.addmm(target, source, matrix[number], beta=0.0, alpha=self.scale, out=target)
             result[:, start : start + rows].index_copy_(0, self.order, mapped)
             start += rows
         return result
@@ -73,31 +99,31 @@ class _Apply(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, grouped: Grouped, *matrices: Tensor) -> Tensor:
         ctx.save_for_backward(x, *matrices)
         ctx.grouped = grouped
-        return grouped.product(x, matrices, transposed=False, dim=sum(grouped.rows))
+        return grouped.product(x, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *matrices = ctx.saved_tensors
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = _ApplyTransposed.apply(grads[0], ctx.grouped, x.shape[1], *matrices)  # type: ignore[no-untyped-call]
+            to_x = _ApplyTransposed.apply(grads[0], ctx.grouped, *matrices)  # type: ignore[no-untyped-call]
         return to_x, None, *_to_matrices(ctx.needs_input_grad[2:], x, grads[0], ctx.grouped)
 
 
 class _ApplyTransposed(torch.autograd.Function):
-    """x = s y Wᵀ, [N, dim, K]."""
+    """x = s y Wᵀ."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, grouped: Grouped, dim: int, *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, grouped: Grouped, *matrices: Tensor) -> Tensor:
         ctx.save_for_backward(y, *matrices)
         ctx.grouped = grouped
-        return grouped.product(y, matrices, transposed=True, dim=dim)
+        return grouped.transposed(y, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, *matrices = ctx.saved_tensors
         to_y = _Apply.apply(grads[0], ctx.grouped, *matrices) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
-        return to_y, None, None, *_to_matrices(ctx.needs_input_grad[3:], grads[0], y, ctx.grouped)
+        return to_y, None, *_to_matrices(ctx.needs_input_grad[2:], grads[0], y, ctx.grouped)
 
 
 class _Outer(torch.autograd.Function):
@@ -107,18 +133,12 @@ class _Outer(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, grouped: Grouped) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, y)
         ctx.grouped = grouped
-        matrices = []
-        for left, right in zip(grouped.sorted_blocks(x), grouped.sorted_blocks(y), strict=True):
-            matrix = x.new_zeros(len(grouped.counts), left.shape[2], right.shape[2])
-            for (number, one), (_, other) in zip(grouped.of_classes(left), grouped.of_classes(right), strict=True):
-                torch.addmm(matrix[number], one.T, other, beta=0.0, alpha=grouped.scale, out=matrix[number])
-            matrices.append(matrix)
-        return tuple(matrices)
+        return grouped.outer([(x, y)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        to_x = _ApplyTransposed.apply(y, ctx.grouped, x.shape[1], *grads)  # type: ignore[no-untyped-call]
+        to_x = _ApplyTransposed.apply(y, ctx.grouped, *grads)  # type: ignore[no-untyped-call]
         return to_x, _Apply.apply(x, ctx.grouped, *grads), None  # type: ignore[no-untyped-call]
 
 

@@ -170,7 +170,7 @@ class AttributeLinear(nn.Module):
         matrices = [attributes.per_class(self.weights[str(l)]) for l in self.degrees]  # [S, K, K] each
         rows = tuple(2 * l + 1 for l in self.degrees)
         scale = 1.0 / math.sqrt(self.normalisation * x.shape[2])
-        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows, scale))
+        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows, x.shape[1], scale))
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""
