@@ -25,6 +25,11 @@ class Grouped(NamedTuple):
     scale: float = 1.0
     """Factor of all matrices."""
 
+    @property
+    def dim_out(self) -> int:
+        """Rows of the result."""
+        return sum(self.rows)
+
     def sorted_blocks(self, x: Tensor) -> list[Tensor]:
         """Copies [N, 2l+1, K] of the degrees, atoms in the order of their classes."""
         blocks = x.split([*self.rows, x.shape[1] - sum(self.rows)], dim=1)[: len(self.rows)]
@@ -40,7 +45,7 @@ class Grouped(NamedTuple):
 
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S x W in the atoms' own order, [N, sum of rows, K]."""
-        return self._multiply(x, matrices, sum(self.rows))
+        return self._multiply(x, matrices, self.dim_out)
 
     def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S y Wᵀ in the atoms' own order, [N, dim_in, K]; zeros in rows without a matrix."""

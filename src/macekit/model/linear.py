@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 
 from macekit.model.class_matrices import Grouped, per_degree_and_class
 from macekit.model.matrices import Layout, Span, per_degree
+from macekit.model.scheduled_layer import LinearMap
 
 
 class NodeAttributes(NamedTuple):
@@ -82,8 +83,13 @@ class DegreeLinear(nn.Module):
             x: The features.
             divisor: By which the result is divided.
         """
-        matrices = [self._weight(l) for l in self.degrees]
-        return per_degree(x, matrices, self._layout(tuple(x.shape[1:]), divisor))
+        layout, matrices = self.map_of(tuple(x.shape[1:]), divisor)
+        assert isinstance(layout, Layout)
+        return per_degree(x, matrices, layout)
+
+    def map_of(self, shape_in: tuple[int, ...], divisor: float = 1.0) -> LinearMap:
+        """What `whole` does with features of this shape."""
+        return LinearMap(self._layout(shape_in, divisor), tuple(self._weight(l) for l in self.degrees))
 
     def _layout(self, shape_in: tuple[int, ...], divisor: float) -> Layout:
         spans, first_in, first_out = [], 0, 0
@@ -139,6 +145,10 @@ class PlainResidual(DegreeLinear):
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
         return self.whole(x)
 
+    def map_of_atoms(self, shape_in: tuple[int, ...], attributes: NodeAttributes) -> LinearMap:
+        """What `of_atoms` does with features of this shape."""
+        return self.map_of(shape_in)
+
 
 class AttributeLinear(nn.Module):
     """One matrix per degree and node feature: y[n, (l, m), :] = Σ_f a[n, f] x[n, (l, m), :] W_lf / √(F K).
@@ -167,10 +177,16 @@ class AttributeLinear(nn.Module):
 
     def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
-        matrices = [attributes.per_class(self.weights[str(l)]) for l in self.degrees]  # [S, K, K] each
+        grouped, matrices = self.map_of_atoms(tuple(x.shape[1:]), attributes)
+        assert isinstance(grouped, Grouped)
+        return per_degree_and_class(x, matrices, grouped)
+
+    def map_of_atoms(self, shape_in: tuple[int, ...], attributes: NodeAttributes) -> LinearMap:
+        """What `of_atoms` does with features of this shape."""
+        matrices = tuple(attributes.per_class(self.weights[str(l)]) for l in self.degrees)  # [S, K, K] each
         rows = tuple(2 * l + 1 for l in self.degrees)
-        scale = 1.0 / math.sqrt(self.normalisation * x.shape[2])
-        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows, x.shape[1], scale))
+        scale = 1.0 / math.sqrt(self.normalisation * shape_in[1])
+        return LinearMap(Grouped(attributes.order, tuple(attributes.counts), rows, shape_in[0], scale), matrices)
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""

@@ -55,6 +55,11 @@ class Layout(NamedTuple):
     shape_out: tuple[int, ...]
     """Of the result of one atom."""
 
+    @property
+    def dim_out(self) -> int:
+        """Rows of the result."""
+        return self.shape_out[0]
+
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S x W, [N, *shape_out]; zeros where no span is."""
         x = x.contiguous()
