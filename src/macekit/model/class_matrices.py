@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +12,8 @@ from macekit.kernels import sweeps
 
 
 class Grouped(NamedTuple):
-    """Atoms by class, and the components of the degrees of their features."""
+    """Atoms in the order of their classes, and the components of the degrees of their features."""
 
-    order: Tensor
-    """Atoms sorted by class, int64 [N]."""
     counts: tuple[int, ...]
     """Number of atoms of every class, [S]."""
     rows: tuple[int, ...]
@@ -30,56 +28,50 @@ class Grouped(NamedTuple):
         """Rows of the result."""
         return sum(self.rows)
 
-    def sorted_blocks(self, x: Tensor) -> list[Tensor]:
-        """Copies [N, 2l+1, K] of the degrees, atoms in the order of their classes."""
-        blocks = x.split([*self.rows, x.shape[1] - sum(self.rows)], dim=1)[: len(self.rows)]
-        return [block.index_select(0, self.order) for block in blocks]
-
-    def of_classes(self, block: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Classes that have atoms, and their part of a sorted block as a matrix [n (2l+1), K]."""
-        start = 0
-        for number, count in enumerate(self.counts):
-            if count:
-                yield number, block[start : start + count].view(-1, block.shape[2])
-            start += count
-
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        """S x W in the atoms' own order, [N, sum of rows, K]."""
+        """S x W, [N, sum of rows, K]."""
         return self._multiply(x, matrices, self.dim_out)
 
     def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        """S y Wᵀ in the atoms' own order, [N, dim_in, K]; zeros in rows without a matrix."""
+        """S y Wᵀ, [N, dim_in, K]; zeros in rows without a matrix."""
         return self._multiply(y, [matrix.mT for matrix in matrices], self.dim_in)
 
     def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
         """S Σ xᵀ y over pairs of features for every degree and class, [S, K, K] each."""
-        blocks = [(self.sorted_blocks(x), self.sorted_blocks(y)) for x, y in pairs]
         matrices = []
-        for degree in range(len(self.rows)):
-            like, width = blocks[0][0][degree], blocks[0][1][degree].shape[2]
-            matrix = like.new_empty(len(self.counts), like.shape[2], width)
-            for number, count in enumerate(self.counts):
+        for first, rows in self._degrees():
+            x, y = pairs[0]
+            matrix = x.new_empty(len(self.counts), x.shape[2], y.shape[2])
+            for number, start, count in self._classes():
                 if not count:
                     matrix[number] = 0.0
-            for position, (left, right) in enumerate(blocks):
-                parts = zip(self.of_classes(left[degree]), self.of_classes(right[degree]), strict=True)
-                beta = float(position > 0)
-                for (number, one), (_, other) in parts:
-                    torch.addmm(matrix[number], one.T, other, beta=beta, alpha=self.scale, out=matrix[number])
+                    continue
+                for position, pair in enumerate(pairs):
+                    left, right = (part[start : start + count, first : first + rows].flatten(0, 1) for part in pair)
+                    beta = float(position > 0)
+                    torch.addmm(matrix[number], left.T, right, beta=beta, alpha=self.scale, out=matrix[number])
             matrices.append(matrix)
         return tuple(matrices)
 
     def _multiply(self, x: Tensor, matrices: Sequence[Tensor], dim: int) -> Tensor:
-        make = torch.empty if dim == sum(self.rows) else torch.zeros
+        make = torch.empty if dim == self.dim_out else torch.zeros
         result = make(x.shape[0], dim, x.shape[2], dtype=x.dtype, device=x.device)
-        start = 0
-        for block, matrix, rows in zip(self.sorted_blocks(x), matrices, self.rows, strict=True):
-            mapped = torch.empty_like(block)
-            for (number, source), (_, target) in zip(self.of_classes(block), self.of_classes(mapped), strict=True):
-                torch.addmm(target, source, matrix[number], beta=0.0, alpha=self.scale, out=target)
-            result[:, start : start + rows].index_copy_(0, self.order, mapped)
-            start += rows
+        by_component, target = x.transpose(0, 1), result.transpose(0, 1)  # [D, N, K]
+        for (first, rows), matrix in zip(self._degrees(), matrices, strict=True):
+            for number, start, count in self._classes():
+                if count:
+                    part = (slice(first, first + rows), slice(start, start + count))
+                    each, out = matrix[number].expand(rows, *matrix.shape[1:]), target[part]
+                    torch.baddbmm(out, by_component[part], each, beta=0.0, alpha=self.scale, out=out)
         return result
+
+    def _degrees(self) -> list[tuple[int, int]]:
+        """First row and number of rows of every degree."""
+        return [(sum(self.rows[:degree]), rows) for degree, rows in enumerate(self.rows)]
+
+    def _classes(self) -> list[tuple[int, int, int]]:
+        """Number, first atom and number of atoms of every class."""
+        return [(number, sum(self.counts[:number]), count) for number, count in enumerate(self.counts)]
 
 
 def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped) -> Tensor:
@@ -88,7 +80,7 @@ def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped
     Args:
         x: Features, [N, D, K]; rows beyond those of `grouped` are left out.
         matrices: One per degree, [S, K, K].
-        grouped: Classes of the atoms and rows of the degrees.
+        grouped: Numbers of atoms of the classes and rows of the degrees.
 
     Returns:
         [N, sum of rows, K]; differentiable to any order.

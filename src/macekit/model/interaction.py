@@ -28,7 +28,7 @@ class Edges(NamedTuple):
     harmonics: Tensor
     """Spherical harmonics of the directions, [E, (max_ell+1)²]."""
     radial: Tensor
-    """Radial basis under the envelope, and bond features, [E, B]."""
+    """Radial basis under the envelope, and bond features, [E, B]; B = 0 where knots are in their place."""
     envelope: Tensor | None
     """Envelope that takes messages to zero at the cutoff where bond features would not, [E, 1]."""
     lengths: Tensor

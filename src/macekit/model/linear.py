@@ -20,15 +20,16 @@ from macekit.model.scheduled_layer import LinearMap
 class NodeAttributes(NamedTuple):
     """Elements and additional features of the atoms, as classes of atoms with equal attributes.
 
-    N atoms, S classes, F node features. Without additional features a class is an element.
+    N atoms, S classes, F node features. Without additional features a class is an element. Inside the backbone atoms
+    are in the order of their classes.
     """
 
     classes: Tensor
-    """Class of every atom, int64 [N]."""
+    """Class of every atom, int64 [N], ascending."""
+    position: Tensor
+    """Where every atom of the graph is in this order, int64 [N]."""
     features: Tensor | None
     """Features of every class, [S, F]; None: the classes are the elements, one-hot."""
-    order: Tensor
-    """Atoms sorted by class, int64 [N]."""
     counts: list[int]
     """Number of atoms of every class, [S]."""
 
@@ -38,7 +39,7 @@ class NodeAttributes(NamedTuple):
 
 
 def node_attributes(species: Tensor, node_features: Tensor, num_elements: int, dtype: torch.dtype) -> NodeAttributes:
-    """Group atoms by element and additional features.
+    """Order atoms by element and additional features.
 
     Args:
         species: Element index of every atom, int64 [N].
@@ -52,9 +53,10 @@ def node_attributes(species: Tensor, node_features: Tensor, num_elements: int, d
         one_hot = torch.nn.functional.one_hot(species, num_elements).to(node_features.dtype)
         distinct, classes = torch.unique(torch.cat([one_hot, node_features], dim=1), dim=0, return_inverse=True)
         features, num_classes = distinct.to(dtype), distinct.shape[0]
-    order = torch.argsort(classes, stable=True)
+    ascending, order = torch.sort(classes, stable=True)
+    position = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     counts = torch.bincount(classes, minlength=num_classes).tolist()
-    return NodeAttributes(classes, features, order, counts)
+    return NodeAttributes(ascending, position, features, counts)
 
 
 class DegreeLinear(nn.Module):
@@ -186,7 +188,7 @@ class AttributeLinear(nn.Module):
         matrices = tuple(attributes.per_class(self.weights[str(l)]) for l in self.degrees)  # [S, K, K] each
         rows = tuple(2 * l + 1 for l in self.degrees)
         scale = 1.0 / math.sqrt(self.normalisation * shape_in[1])
-        return LinearMap(Grouped(attributes.order, tuple(attributes.counts), rows, shape_in[0], scale), matrices)
+        return LinearMap(Grouped(tuple(attributes.counts), rows, shape_in[0], scale), matrices)
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""
