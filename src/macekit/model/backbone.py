@@ -180,6 +180,13 @@ class Backbone(nn.Module):
             basis, envelope = self._radial(lengths.clamp(min=SHORTEST_EDGE), none, none)
         return basis.to(dtype), None if envelope is None else envelope.to(dtype)
 
+    def unscheduled(self) -> str:
+        """Why training does not schedule the second sweep of every layer itself; empty where it does."""
+        if self.num_knots == 0 or not self.tabulated():
+            return "radial functions are evaluated for every edge"
+        reasons = [layer.unscheduled() for layer in self.layers if isinstance(layer, Layer)]
+        return next((f"layer {number}: {reason}" for number, reason in enumerate(reasons, 1) if reason), "")
+
     def tabulated(self) -> list[RadialMLP]:
         """The radial MLPs that a table can stand for; empty where one of the layers needs them for every edge."""
         found = [layer.interaction for layer in self.layers if isinstance(layer, Layer)]

@@ -12,10 +12,10 @@ from torch import Generator, Tensor, nn
 from macekit.kernels.ops import edge_convolution
 from macekit.kernels.structure import ConvolutionStructure
 from macekit.kernels.table_ops import table_convolution
+from macekit.model.layer_inputs import LinearMap
 from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, split_degrees
 from macekit.model.mlp import RadialMLP
 from macekit.model.radial_table import Knots
-from macekit.model.scheduled_layer import LinearMap
 
 
 class Edges(NamedTuple):

@@ -9,10 +9,11 @@ from torch import Generator, Tensor, nn
 
 from macekit.kernels import sweeps
 from macekit.model.interaction import AverageNumber, Edges, Interaction
+from macekit.model.layer_inputs import LayerInputs
 from macekit.model.linear import AttributeLinear, NodeAttributes, PlainResidual, split_degrees
 from macekit.model.product import ProductBasis
 from macekit.model.radial_table import Knots
-from macekit.model.scheduled_layer import LayerInputs, scheduled_layer
+from macekit.model.scheduled_layer import scheduled_layer
 
 
 class Layer(nn.Module):

@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from macekit.model.class_matrices import Grouped, per_degree_and_class
+from macekit.model.layer_inputs import LinearMap
 from macekit.model.matrices import Layout, Span, per_degree
-from macekit.model.scheduled_layer import LinearMap
 
 
 class NodeAttributes(NamedTuple):

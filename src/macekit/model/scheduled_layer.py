@@ -1,11 +1,11 @@
 """One layer of message passing as one differentiable operation, for losses on energies, forces and stress.
 
 What training needs of a layer are four sweeps, here written out by hand, so that a step is tens of calls and every
-weight has its gradient from one product. With a' the tangent of a along the second input of the step,
+weight has its gradient from one product. With a' the tangent of a along v = dL/dF,
 
 1. values: h → messages A → atomic basis B → polynomials C → output;
 2. reverse by the geometry alone: the adjoints λ, of which forces are made;
-3. tangents of the values along v = dL/dF, which reach the layer as tangents of h, of the harmonics and of distances;
+3. tangents of the values, out of those of h, of the harmonics and of the distances;
 4. reverse by the weights: the adjoints μ of the values, and for every linear map y = x W the gradient xᵀμ + x'ᵀλ,
    for the adjoints of the tangents are λ.
 
@@ -16,86 +16,14 @@ order: the function of 2 takes the output of 1. Everything between layers is lef
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from macekit.kernels import sweeps
 from macekit.kernels.dispatch import Backend, backend_for
-from macekit.model.class_matrices import Grouped
-from macekit.model.matrices import Layout
-
-T = TypeVar("T")
-
-
-class LinearMap(NamedTuple):
-    """Products with one matrix per degree, or per degree and class."""
-
-    layout: Layout | Grouped
-    """Where the degrees are."""
-    matrices: tuple[Tensor, ...]
-    """In its order."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """S x W."""
-        return self.layout.product(x, self.matrices)
-
-    def transposed(self, y: Tensor) -> Tensor:
-        """S y Wᵀ."""
-        return self.layout.transposed(y, self.matrices)
-
-
-class LayerInputs(NamedTuple):
-    """Everything that the values of a layer depend on besides its features and the geometry."""
-
-    up: LinearMap
-    """From features to what is sent."""
-    linear: LinearMap
-    """From messages to the atomic basis."""
-    mix: LinearMap | None
-    """By element, of the atomic basis; None: it is not mixed."""
-    product: LinearMap
-    """From polynomials to the output."""
-    residual: LinearMap | None
-    """From features to the first rows of the output; None: there is none."""
-    table: Tensor
-    """Radial functions, [G + 2, P, K]."""
-    coefficients: Tensor
-    """Of the polynomials, [S, T, K]."""
-    sender: Tensor
-    """int64 [E]."""
-    receiver: Tensor
-    """int64 [E]."""
-    classes: Tensor
-    """Class of every atom, int64 [N]."""
-    first: float
-    """Distance of the first knot, Å."""
-    step: float
-    """Distance between knots, Å."""
-    convolution: str
-    """Name of the `ConvolutionStructure`."""
-    contraction: str
-    """Name of the `ContractionStructure`."""
-
-    def maps(self) -> list[LinearMap]:
-        """Those that are there."""
-        return [each for each in (self.up, self.linear, self.mix, self.product, self.residual) if each is not None]
-
-    def weights(self) -> tuple[Tensor, ...]:
-        """Everything that has a gradient."""
-        return *(matrix for each in self.maps() for matrix in each.matrices), self.table, self.coefficients
-
-    def with_weights(self, weights: Sequence[Tensor]) -> LayerInputs:
-        """The same with other tensors in the place of `weights()`."""
-        left = iter(weights)
-
-        def renewed(each: LinearMap | None) -> LinearMap | None:
-            return None if each is None else each._replace(matrices=_take(left, each))
-
-        maps = {name: renewed(getattr(self, name)) for name in ("up", "linear", "mix", "product", "residual")}
-        return self._replace(**maps, table=next(left), coefficients=next(left))
+from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 
 
 def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) -> Tensor:
@@ -261,12 +189,11 @@ class _Sweeps:
             linear: LinearMap | None = getattr(self.inputs, name)
             if linear is None:
                 continue
-            if not any(_take(wanted, linear)):
+            if not any(take(wanted, linear)):
                 found += [None] * len(linear.matrices)
                 continue
-            if name == "residual":
-                factors = [(x, self._carried(y)) for x, y in factors]
-            found += linear.layout.outer(factors)
+            kept = [(x, self._carried(y)) for x, y in factors] if name == "residual" else factors
+            found += linear.layout.outer(kept)
         return found
 
     def _output(self, polynomials: Tensor, h: Tensor | None) -> Tensor:
@@ -301,8 +228,3 @@ class _Sweeps:
 
     def _contracted(self) -> tuple[Tensor, Tensor, Tensor, str]:
         return self.basis, self.inputs.coefficients, self.inputs.classes, self.inputs.contraction
-
-
-def _take(values: Iterator[T], linear: LinearMap) -> tuple[T, ...]:
-    """As many values as the map has matrices."""
-    return tuple(islice(values, len(linear.matrices)))

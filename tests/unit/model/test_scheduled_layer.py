@@ -1,8 +1,8 @@
-"""Layers as one operation: the gradients of training by the hand-written second sweep against those of the operators."""
+"""Layers as one operation: gradients of training by the hand-written second sweep against those of the operators."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +14,8 @@ from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
+from macekit.training.radial import RadialFunctions
+from macekit.training.run_directory import RunLog
 from models import COMBINATIONS, Combination, perturb_tuner, tiny_model
 from structures import cubic_copper, methane, mixed_elements, water
 
@@ -89,7 +91,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
-def test_gradients_are_those_of_the_operators(combination: Combination, dtype: torch.dtype, calls: list[Tensor]) -> None:
+def test_gradients_are_those_of_the_operators(
+    combination: Combination, dtype: torch.dtype, calls: list[Tensor]
+) -> None:
     model = with_table(perturb_tuner(tiny_model(combination, dtype=dtype)))
     found = gradients(model, None, allowed=True)
     assert len(calls) == 2
@@ -133,3 +137,30 @@ def test_evaluations_and_exact_radial_functions_are_left_to_the_operators(calls:
     with_table(model)
     evaluate(model, graph_of(model), training=True)
     assert not calls
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "said"),
+    [
+        ({}, "table", "layer by layer, second sweep scheduled"),
+        ({}, "exact", "operation by operation (radial functions are evaluated for every edge)"),
+        (NOT_SCHEDULED["density"], "table", "operation by operation (layer 1: messages are divided by a density)"),
+    ],
+    ids=["scheduled", "exact", "density"],
+)
+def test_the_log_says_once_how_steps_are_made(options: dict[str, Any], mode: str, said: str) -> None:
+    model, log = tiny_model(radial_mlp=[64, 64, 64], **options), Lines()
+    radial = RadialFunctions(mode, 1e4)
+    for _ in range(2):
+        radial.choose([model], cast(RunLog, log))
+    assert [line for line in log.lines if line.startswith("training step:")] == [f"training step: {said}"]
