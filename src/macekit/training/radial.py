@@ -36,9 +36,7 @@ class RadialFunctions:
         for model in models:
             model.backbone.num_knots = knots
         unscheduled = models[0].backbone.unscheduled()
-        step = (
-            f"every operation apart ({unscheduled})" if unscheduled else "layers in one piece, second sweep scheduled"
-        )
+        step = f"operation by operation ({unscheduled})" if unscheduled else "layer by layer, second sweep scheduled"
         if log is not None and (reason, step) != self.said:
             self.said = (reason, step)
             log.line(f"radial functions: {reason}")
