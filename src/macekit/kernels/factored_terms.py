@@ -1,4 +1,4 @@
-"""The terms of a symmetric contraction as products of four variables, grouped by the first two."""
+"""The terms of a symmetric contraction as products of four variables, nested by their first ones."""
 
 from __future__ import annotations
 
@@ -8,33 +8,40 @@ from macekit.kernels.structure import ContractionStructure
 
 
 class FactoredTerms(NamedTuple):
-    """B_M = Σ_groups x[u₁] x[u₂] Σ_entries c x[v₁] x[v₂] in the variables x = (1, a_1 ... a_D).
+    """B_M = Σ_groups x[u₁] x[u₂] Σ_pairs x[v] Σ_entries c x[w] in the variables x = (1, a_1 ... a_D).
 
-    Factors that a term does not have are the variable 0. Terms of the same output with the same u are a group.
+    Factors that a term does not have are the variable 0. Terms of the same output with the same u are a group, those
+    with the same v as well a pair.
     """
 
     groups: list[tuple[int, int, int, int]]
-    """Output M, variables u₁ and u₂, and first entry; ascending in the output."""
-    entries: list[tuple[int, int, int]]
-    """Variables v₁ and v₂, and term."""
+    """Output M, variables u₁ and u₂, and first pair; ascending in the output."""
+    pairs: list[tuple[int, int]]
+    """Variable v and first entry."""
+    entries: list[tuple[int, int]]
+    """Variable w and term."""
 
 
 def factored_terms(structure: ContractionStructure) -> FactoredTerms:
-    """Factor all terms: the first factor times the rest, or two times two where there are four factors."""
-    grouped: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
-    term = 0
+    """Factor all terms: the first factor alone, or the first two where there are four factors, then one by one."""
+    found: list[tuple[int, int, int, int, int, int]] = []  # (M, u₁, u₂, v, w, term)
     for product in structure.products:
         start = structure.row_out(product.degree)
         for factors, output in zip(product.factors.tolist(), product.outputs.tolist(), strict=True):
-            variables = [1 + component for component in factors] + [0, 0]
-            split = 2 if len(factors) == 4 else 1
-            u1, u2 = variables[0], variables[1] if split == 2 else 0
-            v1, v2 = variables[split : split + 2]
-            grouped.setdefault((start + output, u1, u2), []).append((v1, v2, term))
-            term += 1
-    groups: list[tuple[int, int, int, int]] = []
-    entries: list[tuple[int, int, int]] = []
-    for (output, u1, u2), members in sorted(grouped.items()):
-        groups.append((output, u1, u2, len(entries)))
-        entries += members
-    return FactoredTerms(groups, entries)
+            variables = [1 + component for component in factors]
+            if len(variables) < 4:
+                variables = [variables[0], 0, *variables[1:], 0, 0][:4]
+            u1, u2, v, w = variables
+            found.append((start + output, u1, u2, v, w, len(found)))
+    terms = FactoredTerms([], [], [])
+    group: tuple[int, ...] = ()
+    pair: tuple[int, ...] = ()
+    for output, u1, u2, v, w, term in sorted(found):
+        if (output, u1, u2) != group:
+            group, pair = (output, u1, u2), ()
+            terms.groups.append((output, u1, u2, len(terms.pairs)))
+        if (v,) != pair:
+            pair = (v,)
+            terms.pairs.append((v, len(terms.entries)))
+        terms.entries.append((w, term))
+    return terms

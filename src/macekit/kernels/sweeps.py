@@ -22,6 +22,7 @@ class Sweep(NamedTuple):
 
 
 _EVERYTHING = Sweep()
+_scheduled: ContextVar[bool] = ContextVar("macekit_scheduled", default=False)
 _current: ContextVar[Sweep] = ContextVar("macekit_sweep", default=_EVERYTHING)
 
 
@@ -43,3 +44,24 @@ def sweep(*, geometry: bool, weights: bool) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def is_scheduled() -> bool:
+    """Whether models may be evaluated for derivatives by the weights alone; see `scheduled`."""
+    return _scheduled.get()
+
+
+@contextmanager
+def scheduled(allowed: bool = True) -> Iterator[None]:
+    """Evaluate models, in this thread, so that their forces have derivatives by the weights and by nothing else.
+
+    Both backward passes must then be run in a `sweep`, the second one for weights alone.
+
+    Args:
+        allowed: False: with all derivatives.
+    """
+    token = _scheduled.set(allowed)
+    try:
+        yield
+    finally:
+        _scheduled.reset(token)

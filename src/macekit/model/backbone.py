@@ -13,7 +13,7 @@ from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
 from macekit.kernels.splines import prefilter_tensor
 from macekit.model.basis import polynomial_envelope
-from macekit.model.interaction import Edges, Interaction
+from macekit.model.interaction import Edges, Interaction, NeighbourDensity
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
 from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, node_attributes
@@ -120,12 +120,12 @@ class Backbone(nn.Module):
         self._check(graph)
         dtype = self.embedding.dtype
         attributes = node_attributes(graph.species, graph.node_features, self.num_elements, dtype)
-        edges = self._edges(graph, dtype)
+        edges = self._edges(graph, attributes, dtype)
         h = self._embed(attributes)
         per_layer = []
         for layer, tuner in zip(self.layers, self.tuners, strict=True):
             h = tuner(h, layer(h, attributes, edges))
-            per_layer.append(h)
+            per_layer.append(h.index_select(0, attributes.position))
         return per_layer
 
     def _check(self, graph: Graph) -> None:
@@ -142,15 +142,19 @@ class Backbone(nn.Module):
         table = attributes.per_class(self.embedding) / math.sqrt(self.normalisation)  # [S, K]
         return table.index_select(0, attributes.classes)[:, None]
 
-    def _edges(self, graph: Graph, dtype: torch.dtype) -> Edges:
+    def _edges(self, graph: Graph, attributes: NodeAttributes, dtype: torch.dtype) -> Edges:
         vectors = edge_vectors(graph)  # [E, 3], float64
         lengths = vectors.square().sum(1).clamp(min=SHORTEST_EDGE**2).sqrt()  # [E]
         harmonics = spherical_harmonics(vectors / lengths[:, None], self.max_ell).to(dtype)
         sender, receiver = graph.edge_index
+        ends = attributes.position[sender], attributes.position[receiver]
+        knots = self._knots(graph, dtype)
+        if knots is not None and not any(isinstance(module, NeighbourDensity) for module in self.layers.modules()):
+            return Edges(*ends, harmonics, harmonics.new_empty(graph.num_edges, 0), None, lengths, knots)
         radial, envelope = self._radial(lengths, graph.species[sender], graph.species[receiver])
         radial = torch.cat([radial.to(dtype), graph.edge_features.to(dtype)], dim=1)
         envelope = None if envelope is None else envelope.to(dtype)
-        return Edges(sender, receiver, harmonics, radial, envelope, lengths, self._knots(graph, dtype))
+        return Edges(*ends, harmonics, radial, envelope, lengths, knots)
 
     def _radial(self, lengths: Tensor, sender: Tensor, receiver: Tensor) -> tuple[Tensor, Tensor | None]:
         """Basis [E, B] of these distances between these species, and the envelope [E, 1] of the messages."""
@@ -176,6 +180,13 @@ class Backbone(nn.Module):
             none = torch.zeros_like(lengths, dtype=torch.int64)
             basis, envelope = self._radial(lengths.clamp(min=SHORTEST_EDGE), none, none)
         return basis.to(dtype), None if envelope is None else envelope.to(dtype)
+
+    def unscheduled(self) -> str:
+        """Why training does not schedule the second sweep of every layer itself; empty where it does."""
+        if self.num_knots == 0 or not self.tabulated():
+            return "radial functions are evaluated for every edge"
+        reasons = [layer.unscheduled() for layer in self.layers if isinstance(layer, Layer)]
+        return next((f"layer {number}: {reason}" for number, reason in enumerate(reasons, 1) if reason), "")
 
     def tabulated(self) -> list[RadialMLP]:
         """The radial MLPs that a table can stand for; empty where one of the layers needs them for every edge."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,43 +12,66 @@ from macekit.kernels import sweeps
 
 
 class Grouped(NamedTuple):
-    """Atoms by class, and the components of the degrees of their features."""
+    """Atoms in the order of their classes, and the components of the degrees of their features."""
 
-    order: Tensor
-    """Atoms sorted by class, int64 [N]."""
     counts: tuple[int, ...]
     """Number of atoms of every class, [S]."""
     rows: tuple[int, ...]
     """Rows of every degree in the features [N, D, K], in order; further rows at the end have no matrix."""
+    dim_in: int
+    """D."""
     scale: float = 1.0
     """Factor of all matrices."""
 
-    def sorted_blocks(self, x: Tensor) -> list[Tensor]:
-        """Copies [N, 2l+1, K] of the degrees, atoms in the order of their classes."""
-        blocks = x.split([*self.rows, x.shape[1] - sum(self.rows)], dim=1)[: len(self.rows)]
-        return [block.index_select(0, self.order) for block in blocks]
+    @property
+    def dim_out(self) -> int:
+        """Rows of the result."""
+        return sum(self.rows)
 
-    def of_classes(self, block: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Classes that have atoms, and their part of a sorted block as a matrix [n (2l+1), K]."""
-        start = 0
-        for number, count in enumerate(self.counts):
-            if count:
-                yield number, block[start : start + count].view(-1, block.shape[2])
-            start += count
+    def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """S x W, [N, sum of rows, K]."""
+        return self._multiply(x, matrices, self.dim_out)
 
-    def product(self, x: Tensor, matrices: Sequence[Tensor], *, transposed: bool, dim: int) -> Tensor:
-        """S x W or s x Wᵀ in the atoms' own order, [N, dim, K]."""
-        make = torch.empty if dim == sum(self.rows) else torch.zeros
+    def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """S y Wᵀ, [N, dim_in, K]; zeros in rows without a matrix."""
+        return self._multiply(y, [matrix.mT for matrix in matrices], self.dim_in)
+
+    def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        """S Σ xᵀ y over pairs of features for every degree and class, [S, K, K] each."""
+        matrices = []
+        for first, rows in self._degrees():
+            x, y = pairs[0]
+            matrix = x.new_empty(len(self.counts), x.shape[2], y.shape[2])
+            for number, start, count in self._classes():
+                if not count:
+                    matrix[number] = 0.0
+                    continue
+                for position, pair in enumerate(pairs):
+                    left, right = (part[start : start + count, first : first + rows].flatten(0, 1) for part in pair)
+                    beta = float(position > 0)
+                    torch.addmm(matrix[number], left.T, right, beta=beta, alpha=self.scale, out=matrix[number])
+            matrices.append(matrix)
+        return tuple(matrices)
+
+    def _multiply(self, x: Tensor, matrices: Sequence[Tensor], dim: int) -> Tensor:
+        make = torch.empty if dim == self.dim_out else torch.zeros
         result = make(x.shape[0], dim, x.shape[2], dtype=x.dtype, device=x.device)
-        start = 0
-        for block, matrix, rows in zip(self.sorted_blocks(x), matrices, self.rows, strict=True):
-            mapped = torch.empty_like(block)
-            for (number, source), (_, target) in zip(self.of_classes(block), self.of_classes(mapped), strict=True):
-                factor = matrix[number].T if transposed else matrix[number]
-                torch.addmm(target, source, factor, beta=0.0, alpha=self.scale, out=target)
-            result[:, start : start + rows].index_copy_(0, self.order, mapped)
-            start += rows
+        by_component, target = x.transpose(0, 1), result.transpose(0, 1)  # [D, N, K]
+        for (first, rows), matrix in zip(self._degrees(), matrices, strict=True):
+            for number, start, count in self._classes():
+                if count:
+                    part = (slice(first, first + rows), slice(start, start + count))
+                    each, out = matrix[number].expand(rows, *matrix.shape[1:]), target[part]
+                    torch.baddbmm(out, by_component[part], each, beta=0.0, alpha=self.scale, out=out)
         return result
+
+    def _degrees(self) -> list[tuple[int, int]]:
+        """First row and number of rows of every degree."""
+        return [(sum(self.rows[:degree]), rows) for degree, rows in enumerate(self.rows)]
+
+    def _classes(self) -> list[tuple[int, int, int]]:
+        """Number, first atom and number of atoms of every class."""
+        return [(number, sum(self.counts[:number]), count) for number, count in enumerate(self.counts)]
 
 
 def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped) -> Tensor:
@@ -57,7 +80,7 @@ def per_degree_and_class(x: Tensor, matrices: Sequence[Tensor], grouped: Grouped
     Args:
         x: Features, [N, D, K]; rows beyond those of `grouped` are left out.
         matrices: One per degree, [S, K, K].
-        grouped: Classes of the atoms and rows of the degrees.
+        grouped: Numbers of atoms of the classes and rows of the degrees.
 
     Returns:
         [N, sum of rows, K]; differentiable to any order.
@@ -73,31 +96,31 @@ class _Apply(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, grouped: Grouped, *matrices: Tensor) -> Tensor:
         ctx.save_for_backward(x, *matrices)
         ctx.grouped = grouped
-        return grouped.product(x, matrices, transposed=False, dim=sum(grouped.rows))
+        return grouped.product(x, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *matrices = ctx.saved_tensors
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = _ApplyTransposed.apply(grads[0], ctx.grouped, x.shape[1], *matrices)  # type: ignore[no-untyped-call]
+            to_x = _ApplyTransposed.apply(grads[0], ctx.grouped, *matrices)  # type: ignore[no-untyped-call]
         return to_x, None, *_to_matrices(ctx.needs_input_grad[2:], x, grads[0], ctx.grouped)
 
 
 class _ApplyTransposed(torch.autograd.Function):
-    """x = s y Wᵀ, [N, dim, K]."""
+    """x = s y Wᵀ."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, grouped: Grouped, dim: int, *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, grouped: Grouped, *matrices: Tensor) -> Tensor:
         ctx.save_for_backward(y, *matrices)
         ctx.grouped = grouped
-        return grouped.product(y, matrices, transposed=True, dim=dim)
+        return grouped.transposed(y, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, *matrices = ctx.saved_tensors
         to_y = _Apply.apply(grads[0], ctx.grouped, *matrices) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
-        return to_y, None, None, *_to_matrices(ctx.needs_input_grad[3:], grads[0], y, ctx.grouped)
+        return to_y, None, *_to_matrices(ctx.needs_input_grad[2:], grads[0], y, ctx.grouped)
 
 
 class _Outer(torch.autograd.Function):
@@ -107,18 +130,12 @@ class _Outer(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, grouped: Grouped) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, y)
         ctx.grouped = grouped
-        matrices = []
-        for left, right in zip(grouped.sorted_blocks(x), grouped.sorted_blocks(y), strict=True):
-            matrix = x.new_zeros(len(grouped.counts), left.shape[2], right.shape[2])
-            for (number, one), (_, other) in zip(grouped.of_classes(left), grouped.of_classes(right), strict=True):
-                torch.addmm(matrix[number], one.T, other, beta=0.0, alpha=grouped.scale, out=matrix[number])
-            matrices.append(matrix)
-        return tuple(matrices)
+        return grouped.outer([(x, y)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        to_x = _ApplyTransposed.apply(y, ctx.grouped, x.shape[1], *grads)  # type: ignore[no-untyped-call]
+        to_x = _ApplyTransposed.apply(y, ctx.grouped, *grads)  # type: ignore[no-untyped-call]
         return to_x, _Apply.apply(x, ctx.grouped, *grads), None  # type: ignore[no-untyped-call]
 
 

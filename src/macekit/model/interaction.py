@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from macekit.kernels.ops import edge_convolution
 from macekit.kernels.structure import ConvolutionStructure
 from macekit.kernels.table_ops import table_convolution
+from macekit.model.layer_inputs import LinearMap
 from macekit.model.linear import AttributeLinear, DegreeLinear, NodeAttributes, split_degrees
 from macekit.model.mlp import RadialMLP
 from macekit.model.radial_table import Knots
@@ -27,7 +28,7 @@ class Edges(NamedTuple):
     harmonics: Tensor
     """Spherical harmonics of the directions, [E, (max_ell+1)²]."""
     radial: Tensor
-    """Radial basis under the envelope, and bond features, [E, B]."""
+    """Radial basis under the envelope, and bond features, [E, B]; B = 0 where knots are in their place."""
     envelope: Tensor | None
     """Envelope that takes messages to zero at the cutoff where bond features would not, [E, 1]."""
     lengths: Tensor
@@ -148,15 +149,31 @@ class Interaction(nn.Module):
 
     def _messages(self, up: Tensor, edges: Edges) -> Tensor:
         """Sums of messages, [N, D_out, K]."""
-        paths = (len(self.structure.paths), self.width)
         if edges.knots is not None:
-            table = self.radial.table(edges.knots).unflatten(1, paths)  # [G + 2, P, K]
+            table = self.table(edges.knots)  # [G + 2, P, K]
             first, step = edges.knots.first, edges.knots.step
             ends = edges.sender, edges.receiver
             return table_convolution(up, edges.harmonics, edges.lengths, table, *ends, first, step, self.key)
         weights = self.radial(edges.radial)  # [E, P K]
         if edges.envelope is not None:
             weights = weights * edges.envelope
-        return edge_convolution(
-            up, edges.harmonics, weights.unflatten(1, paths), edges.sender, edges.receiver, self.key
-        )
+        weights = weights.unflatten(1, (len(self.structure.paths), self.width))
+        return edge_convolution(up, edges.harmonics, weights, edges.sender, edges.receiver, self.key)
+
+    def table(self, knots: Knots) -> Tensor:
+        """Radial functions as coefficients of splines, [G + 2, P, K]."""
+        return self.radial.table(knots).unflatten(1, (len(self.structure.paths), self.width))
+
+    def maps(
+        self, shape_in: tuple[int, ...], attributes: NodeAttributes
+    ) -> tuple[LinearMap, LinearMap, LinearMap | None]:
+        """The linear maps of an interaction that divides by a number: before the messages, after them, and by element.
+
+        Args:
+            shape_in: Of the features of one atom.
+            attributes: Classes of the atoms.
+        """
+        assert isinstance(self.normalisation, AverageNumber)
+        linear = self.linear.map_of((self.structure.dim_out, self.width), self.normalisation.value)
+        mix = None if self.mix is None else self.mix.map_of_atoms(tuple(linear.layout.shape_out), attributes)
+        return self.linear_up.map_of(shape_in), linear, mix

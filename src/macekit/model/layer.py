@@ -7,9 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from macekit.model.interaction import Edges
+from macekit.kernels import sweeps
+from macekit.model.interaction import AverageNumber, Edges, Interaction
+from macekit.model.layer_inputs import LayerInputs
 from macekit.model.linear import AttributeLinear, NodeAttributes, PlainResidual, split_degrees
 from macekit.model.product import ProductBasis
+from macekit.model.radial_table import Knots
+from macekit.model.scheduled_layer import scheduled_layer
 
 
 class Layer(nn.Module):
@@ -48,9 +52,9 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
         """Map features [N, D_in, K] to [N, D_out, K]."""
-        updated: Tensor = self.product(self.interaction(h, attributes, edges), attributes)
-        if self.bias is not None:
-            updated = torch.cat([updated[:, :1] + self.bias, updated[:, 1:]], dim=1)
+        if sweeps.is_scheduled() and edges.knots is not None and not self.unscheduled():
+            return self._with_bias(self._scheduled(h, attributes, edges, edges.knots))
+        updated = self._with_bias(self.product(self.interaction(h, attributes, edges), attributes))
         if self.residual is None:
             return updated
         if self.shared == list(self.degrees_in[: len(self.shared)]):
@@ -64,3 +68,35 @@ class Layer(nn.Module):
                 [by_degree.get(l, h.new_zeros(h.shape[0], 2 * l + 1, h.shape[2])) for l in self.degrees_out], dim=1
             )
         return updated + carried
+
+    def unscheduled(self) -> str:
+        """Why this layer is not one operation in training; empty where it is."""
+        interaction, kept = self.interaction, tuple(self.shared)
+        if type(interaction) is not Interaction:
+            return "an interaction of another kind"
+        if not isinstance(interaction.normalisation, AverageNumber):
+            return "messages are divided by a density"
+        if interaction.degrees_up != interaction.degrees_in:
+            return "not all degrees are sent"
+        if kept != self.degrees_in[: len(kept)] or kept != self.degrees_out[: len(kept)]:
+            return "degrees of the residual are not the first ones"
+        return ""
+
+    def _scheduled(self, h: Tensor, attributes: NodeAttributes, edges: Edges, knots: Knots) -> Tensor:
+        """The layer as one operation, without its bias."""
+        interaction = self.interaction
+        assert isinstance(interaction, Interaction)
+        residual = None if self.residual is None else self.residual.map_of_atoms(tuple(h.shape[1:]), attributes)
+        up, linear, mix = interaction.maps(tuple(h.shape[1:]), attributes)
+        product = self.product.linear.map_of((self.product.dim_out, self.product.channels))
+        inputs = LayerInputs(
+            up, linear, mix, product, residual, interaction.table(knots), self.product.coefficients(attributes, h),
+            edges.sender, edges.receiver, attributes.classes, knots.first, knots.step, interaction.key,
+            self.product.key,
+        )  # fmt: skip
+        return scheduled_layer(h, edges.harmonics, edges.lengths, inputs)
+
+    def _with_bias(self, updated: Tensor) -> Tensor:
+        if self.bias is None:
+            return updated
+        return torch.cat([updated[:, :1] + self.bias, updated[:, 1:]], dim=1)

@@ -13,21 +13,23 @@ import torch
 from torch import Generator, Tensor, nn
 
 from macekit.model.class_matrices import Grouped, per_degree_and_class
+from macekit.model.layer_inputs import LinearMap
 from macekit.model.matrices import Layout, Span, per_degree
 
 
 class NodeAttributes(NamedTuple):
     """Elements and additional features of the atoms, as classes of atoms with equal attributes.
 
-    N atoms, S classes, F node features. Without additional features a class is an element.
+    N atoms, S classes, F node features. Without additional features a class is an element. Inside the backbone atoms
+    are in the order of their classes.
     """
 
     classes: Tensor
-    """Class of every atom, int64 [N]."""
+    """Class of every atom, int64 [N], ascending."""
+    position: Tensor
+    """Where every atom of the graph is in this order, int64 [N]."""
     features: Tensor | None
     """Features of every class, [S, F]; None: the classes are the elements, one-hot."""
-    order: Tensor
-    """Atoms sorted by class, int64 [N]."""
     counts: list[int]
     """Number of atoms of every class, [S]."""
 
@@ -37,7 +39,7 @@ class NodeAttributes(NamedTuple):
 
 
 def node_attributes(species: Tensor, node_features: Tensor, num_elements: int, dtype: torch.dtype) -> NodeAttributes:
-    """Group atoms by element and additional features.
+    """Order atoms by element and additional features.
 
     Args:
         species: Element index of every atom, int64 [N].
@@ -51,9 +53,10 @@ def node_attributes(species: Tensor, node_features: Tensor, num_elements: int, d
         one_hot = torch.nn.functional.one_hot(species, num_elements).to(node_features.dtype)
         distinct, classes = torch.unique(torch.cat([one_hot, node_features], dim=1), dim=0, return_inverse=True)
         features, num_classes = distinct.to(dtype), distinct.shape[0]
-    order = torch.argsort(classes, stable=True)
+    ascending, order = torch.sort(classes, stable=True)
+    position = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     counts = torch.bincount(classes, minlength=num_classes).tolist()
-    return NodeAttributes(classes, features, order, counts)
+    return NodeAttributes(ascending, position, features, counts)
 
 
 class DegreeLinear(nn.Module):
@@ -82,8 +85,13 @@ class DegreeLinear(nn.Module):
             x: The features.
             divisor: By which the result is divided.
         """
-        matrices = [self._weight(l) for l in self.degrees]
-        return per_degree(x, matrices, self._layout(tuple(x.shape[1:]), divisor))
+        layout, matrices = self.map_of(tuple(x.shape[1:]), divisor)
+        assert isinstance(layout, Layout)
+        return per_degree(x, matrices, layout)
+
+    def map_of(self, shape_in: tuple[int, ...], divisor: float = 1.0) -> LinearMap:
+        """What `whole` does with features of this shape."""
+        return LinearMap(self._layout(shape_in, divisor), tuple(self._weight(l) for l in self.degrees))
 
     def _layout(self, shape_in: tuple[int, ...], divisor: float) -> Layout:
         spans, first_in, first_out = [], 0, 0
@@ -139,6 +147,10 @@ class PlainResidual(DegreeLinear):
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
         return self.whole(x)
 
+    def map_of_atoms(self, shape_in: tuple[int, ...], attributes: NodeAttributes) -> LinearMap:
+        """What `of_atoms` does with features of this shape."""
+        return self.map_of(shape_in)
+
 
 class AttributeLinear(nn.Module):
     """One matrix per degree and node feature: y[n, (l, m), :] = Σ_f a[n, f] x[n, (l, m), :] W_lf / √(F K).
@@ -167,10 +179,16 @@ class AttributeLinear(nn.Module):
 
     def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
-        matrices = [attributes.per_class(self.weights[str(l)]) for l in self.degrees]  # [S, K, K] each
+        grouped, matrices = self.map_of_atoms(tuple(x.shape[1:]), attributes)
+        assert isinstance(grouped, Grouped)
+        return per_degree_and_class(x, matrices, grouped)
+
+    def map_of_atoms(self, shape_in: tuple[int, ...], attributes: NodeAttributes) -> LinearMap:
+        """What `of_atoms` does with features of this shape."""
+        matrices = tuple(attributes.per_class(self.weights[str(l)]) for l in self.degrees)  # [S, K, K] each
         rows = tuple(2 * l + 1 for l in self.degrees)
-        scale = 1.0 / math.sqrt(self.normalisation * x.shape[2])
-        return per_degree_and_class(x, matrices, Grouped(attributes.order, tuple(attributes.counts), rows, scale))
+        scale = 1.0 / math.sqrt(self.normalisation * shape_in[1])
+        return LinearMap(Grouped(tuple(attributes.counts), rows, shape_in[0], scale), matrices)
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""

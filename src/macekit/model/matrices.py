@@ -10,6 +10,7 @@ with a factor s that costs nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -54,13 +55,42 @@ class Layout(NamedTuple):
     shape_out: tuple[int, ...]
     """Of the result of one atom."""
 
-    def empty(self, like: Tensor, shape: tuple[int, ...], *, covered: int) -> Tensor:
-        """Features of these atoms, zeros where the spans do not cover all of them."""
-        size = 1
-        for length in shape:
-            size *= length
-        make = torch.empty if covered == size else torch.zeros
-        return make(like.shape[0], *shape, dtype=like.dtype, device=like.device)
+    @property
+    def dim_out(self) -> int:
+        """Rows of the result."""
+        return self.shape_out[0]
+
+    def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """S x W, [N, *shape_out]; zeros where no span is."""
+        x = x.contiguous()
+        y = _empty(x, self.shape_out, covered=sum(span.components * span.fan_out for span in self.spans))
+        for span, matrix in zip(self.spans, matrices, strict=True):
+            each, target = matrix.expand(span.components, *matrix.shape), span.of_output(y)
+            torch.baddbmm(target, span.of_input(x), each, beta=0.0, alpha=span.scale, out=target)
+        return y
+
+    def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """S y Wᵀ, [N, *shape_in]; zeros where no span is."""
+        y = y.contiguous()
+        x = _empty(y, self.shape_in, covered=sum(span.components * span.fan_in for span in self.spans))
+        for span, matrix in zip(self.spans, matrices, strict=True):
+            each, target = matrix.T.expand(span.components, *matrix.T.shape), span.of_input(x)
+            torch.baddbmm(target, span.of_output(y), each, beta=0.0, alpha=span.scale, out=target)
+        return x
+
+    def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        """S Σ xᵀ y over pairs of features x [N, *shape_in] and y [N, *shape_out], one matrix per span."""
+        pairs = [(x.contiguous(), y.contiguous()) for x, y in pairs]
+        matrices = []
+        for span in self.spans:
+            matrix = pairs[0][0].new_empty(span.fan_in, span.fan_out)
+            beta = 0.0
+            for x, y in pairs:  # component by component: a copy of all of them would cost more than the product
+                for left, right in zip(span.of_input(x).unbind(), span.of_output(y).unbind(), strict=True):
+                    torch.addmm(matrix, left.T, right, beta=beta, alpha=span.scale, out=matrix)
+                    beta = 1.0
+            matrices.append(matrix)
+        return tuple(matrices)
 
 
 def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:
@@ -83,15 +113,9 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layout: Layout, *matrices: Tensor) -> Tensor:
-        x = x.contiguous()
         ctx.save_for_backward(x, *matrices)
         ctx.layout = layout
-        y = layout.empty(x, layout.shape_out, covered=sum(s.components * s.fan_out for s in layout.spans))
-        for span, matrix in zip(layout.spans, matrices, strict=True):
-            each = matrix.expand(span.components, *matrix.shape)
-            target = span.of_output(y)
-            torch.baddbmm(target, span.of_input(x), each, beta=0.0, alpha=span.scale, out=target)
-        return y
+        return layout.product(x, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -105,15 +129,9 @@ class _ApplyTransposed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, layout: Layout, *matrices: Tensor) -> Tensor:
-        y = y.contiguous()
         ctx.save_for_backward(y, *matrices)
         ctx.layout = layout
-        x = layout.empty(y, layout.shape_in, covered=sum(s.components * s.fan_in for s in layout.spans))
-        for span, matrix in zip(layout.spans, matrices, strict=True):
-            each = matrix.T.expand(span.components, *matrix.T.shape)
-            target = span.of_input(x)
-            torch.baddbmm(target, span.of_output(y), each, beta=0.0, alpha=span.scale, out=target)
-        return x
+        return layout.transposed(y, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -127,21 +145,20 @@ class _Outer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        x, y = x.contiguous(), y.contiguous()
         ctx.save_for_backward(x, y)
         ctx.layout = layout
-        matrices = []
-        for span in layout.spans:
-            left = span.of_input(x).transpose(0, 1).reshape(-1, span.fan_in)
-            right = span.of_output(y).transpose(0, 1).reshape(-1, span.fan_out)
-            matrix = x.new_empty(span.fan_in, span.fan_out)
-            matrices.append(torch.addmm(matrix, left.T, right, beta=0.0, alpha=span.scale, out=matrix))
-        return tuple(matrices)
+        return layout.outer([(x, y)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         return _ApplyTransposed.apply(y, ctx.layout, *grads), _Apply.apply(x, ctx.layout, *grads), None  # type: ignore[no-untyped-call]
+
+
+def _empty(like: Tensor, shape: tuple[int, ...], *, covered: int) -> Tensor:
+    """Features of as many atoms, zeros where the spans do not cover all of them."""
+    make = torch.empty if covered == math.prod(shape) else torch.zeros
+    return make(like.shape[0], *shape, dtype=like.dtype, device=like.device)
 
 
 def _components(x: Tensor, first: int, fan: int, count: int) -> Tensor:

@@ -58,9 +58,19 @@ class ProductBasis(nn.Module):
 
     def forward(self, a: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map the atomic basis [N, (max_ell+1)², K] to features [N, D_out, K]."""
-        basis = product_basis(self.key, a.dtype, a.device)  # [T, f]
-        coefficients = basis @ attributes.per_class(self.weights)  # [S, T, K]
-        if self.num_rounding:
-            coefficients = coefficients + self.rounding_basis @ attributes.per_class(self.rounding_weights)
+        coefficients = self.coefficients(attributes, a)  # [S, T, K]
         polynomials = symmetric_contraction(a, coefficients, attributes.classes, self.key)  # [N, D_out, K]
         return self.linear.whole(polynomials)
+
+    def coefficients(self, attributes: NodeAttributes, like: Tensor) -> Tensor:
+        """Coefficients of the polynomials for every class, [S, T, K]."""
+        basis = product_basis(self.key, like.dtype, like.device)  # [T, f]
+        coefficients = basis @ attributes.per_class(self.weights)
+        if self.num_rounding:
+            coefficients = coefficients + self.rounding_basis @ attributes.per_class(self.rounding_weights)
+        return coefficients
+
+    @property
+    def dim_out(self) -> int:
+        """Components of the result."""
+        return sum(2 * l + 1 for l in self.degrees_out)

@@ -24,7 +24,7 @@ class RadialFunctions:
 
     def __init__(self, mode: str, edges_per_batch: float) -> None:
         self.mode, self.edges_per_batch = mode, edges_per_batch
-        self.said = ""
+        self.said = ("", "")
 
     def choose(self, models: Sequence[Mace], log: RunLog | None = None) -> None:
         """Set how the models evaluate their radial functions, by the weights of the first.
@@ -35,9 +35,12 @@ class RadialFunctions:
         knots, reason = self._knots(models[0])
         for model in models:
             model.backbone.num_knots = knots
-        if log is not None and reason != self.said:
-            self.said = reason
+        unscheduled = models[0].backbone.unscheduled()
+        step = f"operation by operation ({unscheduled})" if unscheduled else "layer by layer, second sweep scheduled"
+        if log is not None and (reason, step) != self.said:
+            self.said = (reason, step)
             log.line(f"radial functions: {reason}")
+            log.line(f"training step: {step}")
 
     def _knots(self, model: Mace) -> tuple[int, str]:
         if self.mode == "exact":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from macekit.geometry.batch import Batch
-from macekit.kernels.sweeps import sweep
+from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.averages import Averages, copy_weights
@@ -57,9 +57,10 @@ class TrainedLoss(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[LossSums, dict[str, Tensor]]:
         """Sums of the loss with a graph behind them, and predictions without."""
-        predictions = evaluate(
-            self.model, batch.graph, training=True, forces=self.needs_forces, stress=self.needs_stress
-        )
+        with scheduled():  # derivatives are by the weights alone
+            predictions = evaluate(
+                self.model, batch.graph, training=True, forces=self.needs_forces, stress=self.needs_stress
+            )
         detached = {key: value.detach() for key, value in predictions.items()}
         return self.losses(predictions, batch), detached
 
@@ -99,8 +100,7 @@ class Stepper:
         """Let the processes share gradients from now on; `batch` shows which parameters the losses reach."""
         if self.world.size == 1:
             return
-        sums, _ = self.loss_of(batch)
-        torch.autograd.backward(self.losses.total(sums))
+        self._try_backward(batch)
         unused = sum(parameter.grad is None for parameter in self.parameters)
         self.forget_gradient()
         anywhere = bool(self.world.sum(torch.tensor([float(unused)])).item())
@@ -108,9 +108,13 @@ class Stepper:
         constant_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {constant_buffers: False, "find_unused_parameters": anywhere}
         self.loss_of = DistributedDataParallel(self.loss_of, **options)
-        sums, _ = self.loss_of(batch)  # after the first pass gradients are grouped anew: from here on all are alike
-        torch.autograd.backward(self.losses.total(sums))
+        self._try_backward(batch)  # after the first pass gradients are grouped anew: from here on all are alike
         self.forget_gradient()
+
+    def _try_backward(self, batch: Batch) -> None:
+        sums, _ = self.loss_of(batch)
+        with sweep(geometry=False, weights=True):
+            torch.autograd.backward(self.losses.total(sums))
 
     @property
     def deployed(self) -> Mace:

@@ -73,16 +73,22 @@ struct TableArguments {
     T* to_table;  // all uninitialised
 };
 
-// Terms of one output of the contraction with the factors x[first] x[second] in common: entries begin ... end. The
+// Terms of one output of the contraction with the factors x[first] x[second] in common: pairs begin ... end. The
 // variables are x = (1, a_1 ... a_D).
 struct Group {
     int first, second;
     int begin, end;
 };
 
-// A term: its coefficient times the factors of its group times x[first] x[second].
+// Terms of a group with the factor x[variable] in common: entries begin ... end.
+struct Pair {
+    int variable;
+    int begin, end;
+};
+
+// A term: its coefficient times the factors of its group and pair times x[variable].
 struct Entry {
-    int first, second;
+    int variable;
     int term;
 };
 
@@ -91,6 +97,7 @@ struct ContractionStructure {
     int dim_in, dim_out, num_terms;
     const int* output_start;
     const Group* groups;
+    const Pair* pairs;
     const Entry* entries;
     int variables() const { return 1 + dim_in; }
 };

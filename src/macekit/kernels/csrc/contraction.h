@@ -1,6 +1,6 @@
 // The symmetric contraction and its backward passes for some atoms of one species and one block of channels.
 //
-// In the variables x = (1, a) it is B_M = Σ_groups x_u1 x_u2 Σ_entries c x_v1 x_v2. Products are made where they are
+// In the variables x = (1, a) it is B_M = Σ_groups x_u1 x_u2 Σ_pairs x_v Σ_entries c x_w. Products are made where they are
 // needed: what is kept per atom stays in the first-level cache, and coefficients stream through it once for all atoms.
 // The second backward does the same with dual numbers (a + ε a', c + ε c') and keeps the parts of ε.
 #pragma once
@@ -29,11 +29,6 @@ struct Tile {
     }
     MACEKIT_INLINE void store(T* p) const {
         repeat<atoms>([&](auto i) MACEKIT_LAMBDA { of[i.value].store(p + i.value * V::lanes); });
-    }
-    MACEKIT_INLINE V total() const {
-        V sum = of[0];
-        repeat<atoms - 1>([&](auto i) MACEKIT_LAMBDA { sum = sum + of[i.value + 1]; });
-        return sum;
     }
 };
 
@@ -78,18 +73,17 @@ struct ContractionTile {
     MACEKIT_INLINE void add_to_x(int row, const Numbers& left, const Numbers& right) const {
         fma(left, right, get(to_x, row)).store(to_x + row * Numbers::size);
     }
-    MACEKIT_INLINE void add_to_c(int entry, const Numbers& weight) const {
-        (V::load(to_c + entry * V::lanes) + weight.total()).store(to_c + entry * V::lanes);
-    }
-
     Numbers value(int output) const {
         Numbers total = Numbers::all(V::zero());
         for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
             const Group group = structure.groups[n];
             Numbers sum = Numbers::all(V::zero());
-            for (int e = group.begin; e < group.end; ++e) {
-                const Entry entry = structure.entries[e];
-                sum = fma(get(x, entry.first) * get(x, entry.second), coefficient(c, e), sum);
+            for (int p = group.begin; p < group.end; ++p) {
+                const Pair pair = structure.pairs[p];
+                Numbers inner = Numbers::all(V::zero());
+                for (int e = pair.begin; e < pair.end; ++e)
+                    inner = fma(get(x, structure.entries[e].variable), coefficient(c, e), inner);
+                sum = fma(get(x, pair.variable), inner, sum);
             }
             total = fma(get(x, group.first) * get(x, group.second), sum, total);
         }
@@ -103,15 +97,26 @@ struct ContractionTile {
             const Group group = structure.groups[n];
             const Numbers u1 = get(x, group.first), u2 = get(x, group.second), weight = grad * (u1 * u2);
             Numbers sum = Numbers::all(V::zero());
-            for (int e = group.begin; e < group.end; ++e) {
-                const Entry entry = structure.entries[e];
-                const V factor = coefficient(c, e);
-                const Numbers v1 = get(x, entry.first), v2 = get(x, entry.second), product = v1 * v2;
-                sum = fma(product, factor, sum);
-                if constexpr (by_terms) add_to_c(e, weight * product);
-                const Numbers weighted = weight * factor;
-                add_to_x(entry.first, weighted, v2);
-                add_to_x(entry.second, weighted, v1);
+            for (int p = group.begin; p < group.end; ++p) {
+                const Pair pair = structure.pairs[p];
+                const Numbers v = get(x, pair.variable), weight_v = weight * v;
+                Numbers inner = Numbers::all(V::zero());
+                for (int e = pair.begin; e < pair.end; ++e) {
+                    const int variable = structure.entries[e].variable;
+                    const V factor = coefficient(c, e);
+                    const Numbers w = get(x, variable);
+                    inner = fma(w, factor, inner);
+                    fma(weight_v, factor, get(to_x, variable)).store(to_x + variable * Numbers::size);
+                    if constexpr (by_terms) {
+                        V to_factor = coefficient(to_c, e);
+                        repeat<atoms>([&](auto i) MACEKIT_LAMBDA {
+                            to_factor = fma(weight_v.of[i.value], w.of[i.value], to_factor);
+                        });
+                        to_factor.store(to_c + e * V::lanes);
+                    }
+                }
+                sum = fma(v, inner, sum);
+                add_to_x(pair.variable, weight, inner);
             }
             const Numbers to_group = grad * sum;
             add_to_x(group.first, to_group, u2);
@@ -129,25 +134,35 @@ struct ContractionTile {
             const Numbers du1 = get(dx, group.first), du2 = get(dx, group.second), du = fma(du1, u2, u1 * du2);
             const Numbers weight = grad * u, d_weight = grad * du;
             Numbers sum = Numbers::all(V::zero()), d_sum = sum;
-            for (int e = group.begin; e < group.end; ++e) {
-                const Entry entry = structure.entries[e];
-                const V factor = coefficient(c, e);
-                const Numbers v1 = get(x, entry.first), v2 = get(x, entry.second), v = v1 * v2;
-                const Numbers dv1 = get(dx, entry.first), dv2 = get(dx, entry.second), dv = fma(dv1, v2, v1 * dv2);
-                const Numbers weighted = weight * factor;
-                Numbers d_weighted = d_weight * factor;
-                sum = fma(v, factor, sum);
-                d_sum = fma(dv, factor, d_sum);
-                if constexpr (c_moves) {
-                    const V d_factor = coefficient(dc, e);
-                    d_sum = fma(v, d_factor, d_sum);
-                    d_weighted = fma(weight, d_factor, d_weighted);
+            for (int p = group.begin; p < group.end; ++p) {
+                const Pair pair = structure.pairs[p];
+                const Numbers v = get(x, pair.variable), dv = get(dx, pair.variable);
+                const Numbers weight_v = weight * v, d_weight_v = fma(d_weight, v, weight * dv);
+                Numbers inner = Numbers::all(V::zero()), d_inner = inner;
+                for (int e = pair.begin; e < pair.end; ++e) {
+                    const int variable = structure.entries[e].variable;
+                    const V factor = coefficient(c, e);
+                    const Numbers w = get(x, variable), dw = get(dx, variable);
+                    inner = fma(w, factor, inner);
+                    d_inner = fma(dw, factor, d_inner);
+                    Numbers to_w = fma(d_weight_v, factor, get(to_x, variable));
+                    if constexpr (c_moves) {
+                        const V d_factor = coefficient(dc, e);
+                        d_inner = fma(w, d_factor, d_inner);
+                        to_w = fma(weight_v, d_factor, to_w);
+                    }
+                    to_w.store(to_x + variable * Numbers::size);
+                    V to_factor = coefficient(to_c, e);
+                    repeat<atoms>([&](auto i) MACEKIT_LAMBDA {
+                        to_factor = fma(d_weight_v.of[i.value], w.of[i.value], to_factor);
+                        to_factor = fma(weight_v.of[i.value], dw.of[i.value], to_factor);
+                    });
+                    to_factor.store(to_c + e * V::lanes);
                 }
-                add_to_c(e, fma(d_weight, v, weight * dv));
-                add_to_x(entry.first, d_weighted, v2);
-                add_to_x(entry.second, d_weighted, v1);
-                add_to_x(entry.first, weighted, dv2);
-                add_to_x(entry.second, weighted, dv1);
+                sum = fma(v, inner, sum);
+                d_sum = fma(v, d_inner, fma(dv, inner, d_sum));
+                fma(weight, d_inner, fma(d_weight, inner, get(to_x, pair.variable)))
+                    .store(to_x + pair.variable * Numbers::size);
             }
             const Numbers to_group = grad * sum, d_to_group = grad * d_sum;
             add_to_x(group.first, d_to_group, u2);

@@ -21,7 +21,7 @@ template <class T, Pass pass>
 struct ContractionTask {
     using V = Register<T>;
     static constexpr bool by_terms = pass == Pass::gradient || pass == Pass::tangent;  // gradient by coefficients
-    static constexpr int atoms_at_once = pass == Pass::tangent ? 2 : 4;  // they share coefficients
+    static constexpr int atoms_at_once = pass == Pass::tangent && kRegisters < 32 ? 2 : 4;  // they share coefficients
     using Numbers = Tile<T, atoms_at_once>;
     const ContractionStructure& structure;
     const Species& species;
@@ -29,8 +29,12 @@ struct ContractionTask {
     T* memory;    // of this worker, `memory_size` numbers
     T* to_terms;  // gradient by the coefficients of the task's species, [T, K]
 
+    // What is added to lies half a page from where a row of its number is read: a processor takes a load for one of what
+    // was stored just before wherever the low 12 bits of their addresses agree, and waits.
+    static constexpr std::int64_t kPage = 4096 / sizeof(T);
+    static std::int64_t pages(std::int64_t length) { return (length + kPage - 1) / kPage * kPage; }
     static std::int64_t memory_size(const ContractionStructure& structure) {
-        return 3 * structure.num_terms * V::lanes + 3 * structure.variables() * Numbers::size;
+        return 3 * pages(structure.num_terms * V::lanes) + 3 * pages(structure.variables() * Numbers::size) + kPage;
     }
 
     template <class Lanes>
@@ -38,8 +42,8 @@ struct ContractionTask {
         const std::int64_t K = arguments.channels, channel = task.block * V::lanes;
         const std::int64_t of_species = task.species * structure.num_terms * K + channel;
         const int width = structure.num_terms * V::lanes, length = structure.variables() * Numbers::size;
-        T *c = memory, *dc = c + width, *to_c = dc + width;
-        T *x = to_c + width, *dx = x + length, *to_x = dx + length;
+        T *c = memory, *dc = c + pages(width), *x = dc + pages(width), *dx = x + pages(length);
+        T *to_x = dx + pages(length) + kPage / 2, *to_c = to_x + pages(length);
         gather_coefficients(arguments.coefficients + of_species, c, lanes);
         if (pass == Pass::tangent && arguments.tangent_coefficients)
             gather_coefficients(arguments.tangent_coefficients + of_species, dc, lanes);

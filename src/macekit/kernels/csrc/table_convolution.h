@@ -163,18 +163,23 @@ struct TableBlock {
     }
 
     // G of some receivers out of the gradients of their outputs, which follow each other; G are `stride` numbers apart.
+    // The gradients are copied to `rows` first: at the distances they have in memory few of them fit in the first cache.
     template <int receivers, class Lanes>
-    void pull(const T* grad, T* products, std::int64_t stride, Lanes valid) const {
+    void pull(const T* grad, T* rows, T* products, std::int64_t stride, Lanes valid) const {
+        for (int row = 0; row < structure.dim_out; ++row)
+            repeat<receivers>([&](auto i) MACEKIT_LAMBDA {
+                V::load(grad + (static_cast<std::int64_t>(i.value) * structure.dim_out + row) * arguments.channels, valid)
+                    .store(rows + (row * receivers + i.value) * lanes);
+            });
         const Sparse<T>& terms = structure.product_terms;
         for (int n = 0; n < terms.rows; ++n) {
             V totals[receivers];
             repeat<receivers>([&](auto i) MACEKIT_LAMBDA { totals[i.value] = V::zero(); });
             for (int t = terms.start[n]; t < terms.start[n + 1]; ++t) {
                 const V factor = V::all(terms.value[t]);
-                const T* row = grad + terms.column[t] * arguments.channels;
+                const T* row = rows + terms.column[t] * receivers * lanes;
                 repeat<receivers>([&](auto i) MACEKIT_LAMBDA {
-                    const V value = V::load(row + i.value * structure.dim_out * arguments.channels, valid);
-                    totals[i.value] = fma(factor, value, totals[i.value]);
+                    totals[i.value] = fma(factor, V::load(row + i.value * lanes), totals[i.value]);
                 });
             }
             repeat<receivers>([&](auto i) MACEKIT_LAMBDA {

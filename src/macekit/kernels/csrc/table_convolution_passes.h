@@ -139,7 +139,7 @@ struct TablePass {
 
     // Packed numbers of one block, of one worker.
     struct Memory {
-        Workspace<T> table, d_table, h, dh, to_h, to_table, products, sums;
+        Workspace<T> table, d_table, h, dh, to_h, to_table, grads, products, sums;
         Memory(const TablePass& pass, bool backward, bool tangent, bool geometry, bool weights)
             : table(pass.packed_table()),
               d_table(tangent && pass.arguments.tangent_table ? pass.packed_table() : 0),
@@ -147,6 +147,7 @@ struct TablePass {
               dh(!tangent ? 0 : pass.arguments.tangent_h ? pass.packed_h() : pass.structure.dim_in * V::lanes),
               to_h(backward ? pass.packed_h() : 0),
               to_table(weights ? pass.packed_table() : 0),
+              grads(backward ? kReceiversAtOnce * pass.structure.dim_out * V::lanes : 0),
               products(kMostReceivers * pass.structure.num_products * V::lanes),
               sums(geometry ? kEdgesAtOnce * pass.geometry_rows * V::lanes : 0) {
             if (tangent && !pass.arguments.tangent_h) dh.clear(pass.structure.dim_in * V::lanes);
@@ -230,7 +231,7 @@ struct TablePass {
         T* products = memory.products.data();
         in_groups(owned, kEdgesOfGroup, [&](std::int64_t begin, std::int64_t end) {
             several(begin, end, [&](std::int64_t i, auto receivers) {
-                block.template pull<decltype(receivers)::value>(arguments.grad + i * row + channel,
+                block.template pull<decltype(receivers)::value>(arguments.grad + i * row + channel, memory.grads.data(),
                                                                 products + (i - begin) * stride, stride, valid);
             });
             if constexpr (geometry)

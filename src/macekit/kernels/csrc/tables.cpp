@@ -80,21 +80,27 @@ ConvolutionStructure<T> ConvolutionTable::view() const {
 template ConvolutionStructure<float> ConvolutionTable::view() const;
 template ConvolutionStructure<double> ConvolutionTable::view() const;
 
-ContractionTable::ContractionTable(int dim_in, int dim_out, int num_terms,
-                                   const std::vector<std::array<int, 4>>& groups,
-                                   const std::vector<std::array<int, 3>>& entries)
-    : dim_in_(dim_in), dim_out_(dim_out), num_terms_(num_terms), output_start_(dim_out + 1, 0) {
-    for (const auto& [first, second, term] : entries) entries_.push_back({first, second, term});
+ContractionTable::ContractionTable(int dim_in, int dim_out, const std::vector<std::array<int, 4>>& groups,
+                                   const std::vector<std::array<int, 2>>& pairs,
+                                   const std::vector<std::array<int, 2>>& entries)
+    : dim_in_(dim_in), dim_out_(dim_out), output_start_(dim_out + 1, 0) {
+    for (const auto& [variable, term] : entries) entries_.push_back({variable, term});
+    for (std::size_t n = 0; n < pairs.size(); ++n) {
+        const int end = n + 1 < pairs.size() ? pairs[n + 1][1] : static_cast<int>(entries.size());
+        pairs_.push_back({pairs[n][0], pairs[n][1], end});
+    }
     for (std::size_t n = 0; n < groups.size(); ++n) {
         const auto& [output, first, second, begin] = groups[n];
-        groups_.push_back({first, second, begin, n + 1 < groups.size() ? groups[n + 1][3] : num_terms});
+        const int end = n + 1 < groups.size() ? groups[n + 1][3] : static_cast<int>(pairs.size());
+        groups_.push_back({first, second, begin, end});
         ++output_start_[output + 1];
     }
     std::partial_sum(output_start_.begin(), output_start_.end(), output_start_.begin());
 }
 
 ContractionStructure ContractionTable::view() const {
-    return {dim_in_, dim_out_, num_terms_, output_start_.data(), groups_.data(), entries_.data()};
+    return {dim_in_,        dim_out_,       static_cast<int>(entries_.size()), output_start_.data(),
+            groups_.data(), pairs_.data(), entries_.data()};
 }
 
 Grouping::Grouping(const std::int64_t* group, std::int64_t count, std::int64_t groups, const char* what)

@@ -46,15 +46,16 @@ class ConvolutionTable {
 // Terms of the symmetric contraction as products of variables; see `kernels/factored_terms.py`.
 class ContractionTable {
    public:
-    // Groups are (output, two variables, first entry), entries (two variables, term).
-    ContractionTable(int dim_in, int dim_out, int num_terms, const std::vector<std::array<int, 4>>& groups,
-                     const std::vector<std::array<int, 3>>& entries);
+    // Groups are (output, two variables, first pair), pairs (variable, first entry), entries (variable, term).
+    ContractionTable(int dim_in, int dim_out, const std::vector<std::array<int, 4>>& groups,
+                     const std::vector<std::array<int, 2>>& pairs, const std::vector<std::array<int, 2>>& entries);
     ContractionStructure view() const;
 
    private:
-    int dim_in_, dim_out_, num_terms_;
+    int dim_in_, dim_out_;
     std::vector<int> output_start_;
     std::vector<Group> groups_;
+    std::vector<Pair> pairs_;
     std::vector<Entry> entries_;
 };
 

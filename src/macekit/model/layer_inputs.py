@@ -1,0 +1,87 @@
+"""What a layer of message passing is made of besides features and geometry, for `model.scheduled_layer`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
+
+from macekit.model.class_matrices import Grouped
+from macekit.model.matrices import Layout
+
+T = TypeVar("T")
+
+
+class LinearMap(NamedTuple):
+    """Products with one matrix per degree, or per degree and class."""
+
+    layout: Layout | Grouped
+    """Where the degrees are."""
+    matrices: tuple[Tensor, ...]
+    """In its order."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """S x W."""
+        return self.layout.product(x, self.matrices)
+
+    def transposed(self, y: Tensor) -> Tensor:
+        """S y Wᵀ."""
+        return self.layout.transposed(y, self.matrices)
+
+
+class LayerInputs(NamedTuple):
+    """Everything that the values of a layer depend on besides its features and the geometry."""
+
+    up: LinearMap
+    """From features to what is sent."""
+    linear: LinearMap
+    """From messages to the atomic basis."""
+    mix: LinearMap | None
+    """By element, of the atomic basis; None: it is not mixed."""
+    product: LinearMap
+    """From polynomials to the output."""
+    residual: LinearMap | None
+    """From features to the first rows of the output; None: there is none."""
+    table: Tensor
+    """Radial functions, [G + 2, P, K]."""
+    coefficients: Tensor
+    """Of the polynomials, [S, T, K]."""
+    sender: Tensor
+    """int64 [E]."""
+    receiver: Tensor
+    """int64 [E]."""
+    classes: Tensor
+    """Class of every atom, int64 [N]."""
+    first: float
+    """Distance of the first knot, Å."""
+    step: float
+    """Distance between knots, Å."""
+    convolution: str
+    """Name of the `ConvolutionStructure`."""
+    contraction: str
+    """Name of the `ContractionStructure`."""
+
+    def maps(self) -> list[LinearMap]:
+        """Those that are there."""
+        return [each for each in (self.up, self.linear, self.mix, self.product, self.residual) if each is not None]
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """Everything that has a gradient."""
+        return *(matrix for each in self.maps() for matrix in each.matrices), self.table, self.coefficients
+
+    def with_weights(self, weights: Sequence[Tensor]) -> LayerInputs:
+        """The same with other tensors in the place of `weights()`."""
+        left = iter(weights)
+
+        def renewed(each: LinearMap | None) -> LinearMap | None:
+            return None if each is None else each._replace(matrices=take(left, each))
+
+        maps = {name: renewed(getattr(self, name)) for name in ("up", "linear", "mix", "product", "residual")}
+        return self._replace(**maps, table=next(left), coefficients=next(left))
+
+
+def take(values: Iterator[T], linear: LinearMap) -> tuple[T, ...]:
+    """As many values as the map has matrices."""
+    return tuple(islice(values, len(linear.matrices)))

@@ -1,0 +1,230 @@
+"""One layer of message passing as one differentiable operation, for losses on energies, forces and stress.
+
+What training needs of a layer are four sweeps, here written out by hand, so that a step is tens of calls and every
+weight has its gradient from one product. With a' the tangent of a along v = dL/dF,
+
+1. values: h → messages A → atomic basis B → polynomials C → output;
+2. reverse by the geometry alone: the adjoints λ, of which forces are made;
+3. tangents of the values, out of those of h, of the harmonics and of the distances;
+4. reverse by the weights: the adjoints μ of the values, and for every linear map y = x W the gradient xᵀμ + x'ᵀλ,
+   for the adjoints of the tangents are λ.
+
+Autograd runs 1 and 2 as a function and its derivative, 3 as the derivative of 2, and 4 as the derivative of 1, in this
+order: the function of 2 takes the output of 1. Everything between layers is left to autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from macekit.kernels import sweeps
+from macekit.kernels.dispatch import Backend, backend_for
+from macekit.model.layer_inputs import LayerInputs, LinearMap, take
+
+
+def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) -> Tensor:
+    """The output of a layer, [N, D_out, K].
+
+    Its derivatives by the geometry have derivatives by the weights and by what comes before, none by the geometry.
+
+    Args:
+        h: Features, [N, D_in, K].
+        y: Spherical harmonics of the edges, [E, L].
+        lengths: Distances, float64 [E], Å.
+        inputs: The rest.
+    """
+    out: Tensor = _Layer.apply(_Sweeps(inputs), h, y, lengths, *inputs.weights())  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Layer(torch.autograd.Function):
+    """The values, and their reverse by the weights; the reverse by the geometry is `_Forces`."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: _Sweeps, h: Tensor, y: Tensor, lengths: Tensor, *weights: Tensor) -> Tensor:
+        ctx.layer = layer
+        ctx.set_materialize_grads(False)
+        out = layer.values(h, y, lengths, weights)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        weights = ctx.needs_input_grad[4:]
+        if sweeps.current().geometry:
+            (out,) = ctx.saved_tensors
+            by_geometry = (None,) * 3 if grad is None else _Forces.apply(ctx.layer, out, grad)  # type: ignore[no-untyped-call]
+            return (None, *by_geometry, *(None,) * len(weights))
+        to_h, by_weights = ctx.layer.weights(grad, weights)
+        return (None, to_h, None, None, *by_weights)
+
+
+class _Forces(torch.autograd.Function):
+    """The reverse by the geometry. The output of the layer is an argument so that autograd comes to `_Layer` later."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: _Sweeps, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.layer = layer
+        ctx.set_materialize_grads(False)
+        return layer.geometry(grad)
+
+    @staticmethod
+    def backward(
+        ctx: Any, d_h: Tensor | None, d_y: Tensor | None, d_lengths: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if d_h is None and d_y is None and d_lengths is None:
+            return None, None, None
+        return None, None, ctx.layer.tangents(d_h, d_y, d_lengths)
+
+
+class _Adjoints(NamedTuple):
+    """Derivatives of the energy by the values, the λ of the second sweep."""
+
+    out: Tensor
+    polynomials: Tensor
+    basis: Tensor
+    mixed: Tensor
+    messages: Tensor
+    sent: Tensor
+
+
+class _Tangents(NamedTuple):
+    """Tangents of the values, and what the curvature of convolution and polynomials adds to the last sweep."""
+
+    h: Tensor | None
+    messages: Tensor
+    mixed: Tensor
+    polynomials: Tensor
+    to_basis: Tensor
+    to_coefficients: Tensor
+    to_sent: Tensor
+    to_table: Tensor
+
+
+class _Sweeps:
+    """One layer of one step, and what its sweeps leave for the next ones."""
+
+    def __init__(self, inputs: LayerInputs) -> None:
+        self.inputs = inputs
+        self.adjoints: _Adjoints | None = None
+        self.moved: _Tangents | None = None
+
+    def values(self, h: Tensor, y: Tensor, lengths: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        self.inputs = inputs = self.inputs.with_weights([weight.detach() for weight in weights])
+        self.h, self.y, self.lengths = h.detach(), y.detach(), lengths.detach()
+        self.sent = inputs.up(self.h)
+        self.messages = self._backend.table_convolution(*self._convolved())
+        self.mixed = inputs.linear(self.messages)
+        self.basis = self.mixed if inputs.mix is None else inputs.mix(self.mixed)
+        self.polynomials = self._backend.symmetric_contraction(*self._contracted())
+        return self._output(self.polynomials, self.h)
+
+    def geometry(self, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients by the features, the harmonics and the distances."""
+        inputs, grad = self.inputs, grad.detach()
+        polynomials = inputs.product.transposed(grad)
+        basis, _ = self._backend.symmetric_contraction_backward(polynomials, *self._contracted(), False)
+        mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
+        messages = inputs.linear.transposed(mixed)
+        sent, to_y, to_lengths, _ = self._backend.table_convolution_backward(messages, *self._convolved(), True, False)
+        self.adjoints = _Adjoints(grad, polynomials, basis, mixed, messages, sent)
+        return self._features(sent, grad), to_y, to_lengths
+
+    def tangents(self, d_h: Tensor | None, d_y: Tensor | None, d_lengths: Tensor | None) -> Tensor:
+        """The tangent of the output."""
+        inputs, adjoints = self.inputs, self.adjoints
+        assert adjoints is not None
+        d_sent = None if d_h is None else inputs.up(d_h)
+        messages, to_sent, _, _, to_table = self._backend.table_convolution_backward2(
+            d_sent, d_y, d_lengths, None, adjoints.messages, *self._convolved(), False
+        )
+        mixed = inputs.linear(messages)
+        basis = mixed if inputs.mix is None else inputs.mix(mixed)
+        polynomials, to_basis, to_coefficients = self._backend.symmetric_contraction_backward2(
+            basis, None, adjoints.polynomials, *self._contracted()
+        )
+        self.moved = _Tangents(d_h, messages, mixed, polynomials, to_basis, to_coefficients, to_sent, to_table)
+        return self._output(polynomials, d_h)
+
+    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor | None]]:
+        """Gradients by the features and by those of the weights that are wanted."""
+        inputs, adjoints, moved = self.inputs, self.adjoints, self.moved
+        grad = self.polynomials.new_zeros(self.polynomials.shape) if grad is None else grad
+        polynomials = inputs.product.transposed(grad)
+        basis, coefficients = self._backend.symmetric_contraction_backward(polynomials, *self._contracted(), True)
+        if moved is not None:
+            basis += moved.to_basis
+            coefficients += moved.to_coefficients
+        mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
+        messages = inputs.linear.transposed(mixed)
+        sent, _, _, table = self._backend.table_convolution_backward(messages, *self._convolved(), False, True)
+        if moved is not None:
+            sent += moved.to_sent
+            table += moved.to_table
+        pairs = {
+            "up": [(self.h, sent)],
+            "linear": [(self.messages, mixed)],
+            "mix": [(self.mixed, basis)],
+            "product": [(self.polynomials, grad)],
+            "residual": [(self.h, grad)],
+        }
+        if moved is not None and adjoints is not None:
+            pairs["linear"].append((moved.messages, adjoints.mixed))
+            pairs["mix"].append((moved.mixed, adjoints.basis))
+            pairs["product"].append((moved.polynomials, adjoints.out))
+            if moved.h is not None:
+                pairs["up"].append((moved.h, adjoints.sent))
+                pairs["residual"].append((moved.h, adjoints.out))
+        self.adjoints = self.moved = None
+        return self._features(sent, grad), [*self._outer(pairs, iter(wanted)), table, coefficients]
+
+    def _outer(self, pairs: dict[str, list[tuple[Tensor, Tensor]]], wanted: Iterator[bool]) -> list[Tensor | None]:
+        """Gradients of the matrices of all maps, as far as they are wanted."""
+        found: list[Tensor | None] = []
+        for name, factors in pairs.items():
+            linear: LinearMap | None = getattr(self.inputs, name)
+            if linear is None:
+                continue
+            if not any(take(wanted, linear)):
+                found += [None] * len(linear.matrices)
+                continue
+            kept = [(x, self._carried(y)) for x, y in factors] if name == "residual" else factors
+            found += linear.layout.outer(kept)
+        return found
+
+    def _output(self, polynomials: Tensor, h: Tensor | None) -> Tensor:
+        """The product's linear map and the residual."""
+        out = self.inputs.product(polynomials)
+        if self.inputs.residual is not None and h is not None:
+            carried = self.inputs.residual(h)
+            out[:, : carried.shape[1]] += carried
+        return out
+
+    def _features(self, to_sent: Tensor, grad: Tensor) -> Tensor:
+        """The gradient by the features out of that by what is sent and by the output."""
+        to_h = self.inputs.up.transposed(to_sent)
+        if self.inputs.residual is not None:
+            to_h += self.inputs.residual.transposed(self._carried(grad))
+        return to_h
+
+    def _carried(self, grad: Tensor) -> Tensor:
+        """The rows of the output that the residual is added to."""
+        residual = self.inputs.residual
+        assert residual is not None
+        return grad[:, : residual.layout.dim_out]
+
+    @property
+    def _backend(self) -> Backend:
+        return backend_for(self.h)
+
+    def _convolved(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float, float, str]:
+        inputs = self.inputs
+        ends = inputs.sender, inputs.receiver
+        return self.sent, self.y, self.lengths, inputs.table, *ends, inputs.first, inputs.step, inputs.convolution
+
+    def _contracted(self) -> tuple[Tensor, Tensor, Tensor, str]:
+        return self.basis, self.inputs.coefficients, self.inputs.classes, self.inputs.contraction

@@ -1,0 +1,166 @@
+"""Layers as one operation: gradients of training by the hand-written second sweep against those of the operators."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from macekit.geometry.graph import Graph, collate
+from macekit.geometry.neighbours import graph_from_structure
+from macekit.kernels.sweeps import scheduled, sweep
+from macekit.model import layer as layer_module
+from macekit.model.mace import Mace
+from macekit.outputs.derivatives import evaluate
+from macekit.training.radial import RadialFunctions
+from macekit.training.run_directory import RunLog
+from models import COMBINATIONS, Combination, perturb_tuner, tiny_model
+from structures import cubic_copper, methane, mixed_elements, water
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "late envelope": {"envelope": "messages"},
+    "degree 2": {"hidden_irreps": "3x0e + 3x1o + 3x2e"},
+    "residual in the first layer": {"interaction_first": "agnostic_residual"},
+    "no residual": {"interaction": "agnostic"},
+    "bias": {"scalar_bias": True},
+    "three layers": {"num_interactions": 3},
+    "fewer channels sent": {"edge_irreps": "2x0e + 2x1o"},
+}
+NOT_SCHEDULED: dict[str, dict[str, Any]] = {
+    "density": {"interaction_first": "density", "interaction": "density_residual"},
+    "fewer degrees sent": {"edge_irreps": "3x0e"},
+    "nonlinear": {"interaction": "nonlinear_residual", "envelope": "messages"},
+}
+LOSSES = {
+    "everything": None,
+    "energy": ("y_graph_scalars",),
+    "forces": ("y_node_vector",),
+    "stress": ("stress",),
+    "forces and stress": ("y_node_vector", "stress"),
+}
+
+
+def graph_of(model: Mace) -> Graph:
+    structures = [water(), methane(), mixed_elements(), cubic_copper()]
+    return collate([graph_from_structure(s, model.facts.elements, model.facts.cutoff) for s in structures])
+
+
+def gradients(model: Mace, outputs: tuple[str, ...] | None, *, allowed: bool) -> dict[str, Tensor]:
+    """Of a loss on some outputs, every number of which has its own weight."""
+    model.zero_grad(set_to_none=True)
+    with scheduled(allowed):
+        found = evaluate(model, graph_of(model), training=True)
+    total = torch.zeros((), dtype=torch.float64)
+    for name in found if outputs is None else outputs:
+        numbers = torch.arange(found[name].numel(), dtype=torch.float64).add(1.0).sqrt().sin().view(found[name].shape)
+        total = total + (numbers * found[name] + 0.1 * found[name].square()).nan_to_num().sum()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with sweep(geometry=False, weights=True):
+        torch.autograd.backward(total, inputs=trained)
+    return {n: p.grad.double().clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], allowed: float) -> None:
+    for name in found.keys() | expected.keys():
+        theirs = expected.get(name, torch.zeros(1, dtype=torch.float64))
+        mine = found.get(name, torch.zeros_like(theirs))
+        assert float((mine - theirs).norm()) <= allowed * (1e-3 + float(theirs.norm())), name
+
+
+def with_table(model: Mace) -> Mace:
+    model.backbone.num_knots = 60
+    return model
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The outputs of the layers that were one operation."""
+    found: list[Tensor] = []
+    real = layer_module.scheduled_layer
+
+    def counted(*args: Any) -> Tensor:
+        found.append(real(*args))
+        return found[-1]
+
+    monkeypatch.setattr(layer_module, "scheduled_layer", counted)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
+def test_gradients_are_those_of_the_operators(
+    combination: Combination, dtype: torch.dtype, calls: list[Tensor]
+) -> None:
+    model = with_table(perturb_tuner(tiny_model(combination, dtype=dtype)))
+    found = gradients(model, None, allowed=True)
+    assert len(calls) == 2
+    assert_alike(found, gradients(model, None, allowed=False), 1e-10 if dtype == torch.float64 else 1e-5)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("outputs", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_loss_and_kind_of_layer(
+    options: dict[str, Any], outputs: tuple[str, ...] | None, calls: list[Tensor]
+) -> None:
+    model = with_table(tiny_model(**options))
+    found = gradients(model, outputs, allowed=True)
+    assert len(calls) == len(model.backbone.layers)
+    assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
+
+
+def test_frozen_weights_have_no_gradient_and_the_others_the_same(calls: list[Tensor]) -> None:
+    model = with_table(tiny_model())
+    expected = gradients(model, None, allowed=False)
+    frozen = [name for name in expected if ".linear" in name or "radial" in name]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    found = gradients(model, None, allowed=True)
+    assert calls and frozen and not found.keys() & set(frozen)
+    assert_alike(found, {name: value for name, value in expected.items() if name not in frozen}, 1e-10)
+
+
+@pytest.mark.parametrize("options", NOT_SCHEDULED.values(), ids=NOT_SCHEDULED)
+def test_other_layers_are_left_to_the_operators(options: dict[str, Any], calls: list[Tensor]) -> None:
+    model = with_table(tiny_model(**options))
+    found = gradients(model, None, allowed=True)
+    assert len(calls) < 2 and any(layer.unscheduled() for layer in model.backbone.layers)  # type: ignore[operator,union-attr]
+    assert_alike(found, gradients(model, None, allowed=False), 1e-12)
+
+
+def test_evaluations_and_exact_radial_functions_are_left_to_the_operators(calls: list[Tensor]) -> None:
+    model = tiny_model()
+    gradients(model, None, allowed=True)
+    with_table(model)
+    evaluate(model, graph_of(model), training=True)
+    assert not calls
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "said"),
+    [
+        ({}, "table", "layer by layer, second sweep scheduled"),
+        ({}, "exact", "operation by operation (radial functions are evaluated for every edge)"),
+        (NOT_SCHEDULED["density"], "table", "operation by operation (layer 1: messages are divided by a density)"),
+    ],
+    ids=["scheduled", "exact", "density"],
+)
+def test_the_log_says_once_how_steps_are_made(options: dict[str, Any], mode: str, said: str) -> None:
+    model, log = tiny_model(radial_mlp=[64, 64, 64], **options), Lines()
+    radial = RadialFunctions(mode, 1e4)
+    for _ in range(2):
+        radial.choose([model], cast(RunLog, log))
+    assert [line for line in log.lines if line.startswith("training step:")] == [f"training step: {said}"]
