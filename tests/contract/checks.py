@@ -105,14 +105,16 @@ def check_edge_order(subject: Subject, graph: Graph) -> None:
 def check_edge_direction(subject: Subject, graph: Graph) -> None:
     """The l = 1 harmonics of an edge point from its sender to its receiver; an energy cannot tell."""
     seen = []
-    handle = subject.model.backbone.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    handle = subject.model.backbone.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1:3]))
     try:
         subject(graph)
     finally:
         handle.remove()
-    edges = seen[0]
-    shifts = torch.einsum("ei,eij->ej", graph.edge_shifts, graph.cell[graph.batch[edges.sender]])
-    vectors = graph.positions[edges.receiver] - graph.positions[edges.sender] + shifts
+    attributes, edges = seen[0]
+    atoms = torch.argsort(attributes.position)  # the backbone has them in the order of their classes
+    sender, receiver = atoms[edges.sender], atoms[edges.receiver]
+    shifts = torch.einsum("ei,eij->ej", graph.edge_shifts, graph.cell[graph.batch[sender]])
+    vectors = graph.positions[receiver] - graph.positions[sender] + shifts
     expected = 3**0.5 * torch.nn.functional.normalize(vectors, dim=1)
     assert_close(edges.harmonics[:, 1:4], expected, Tolerance.F32_BATCH, "direction of edges")
 

@@ -162,7 +162,8 @@ class Interaction(nn.Module):
 
     def table(self, knots: Knots) -> Tensor:
         """Radial functions as coefficients of splines, [G + 2, P, K]."""
-        return self.radial.table(knots).unflatten(1, (len(self.structure.paths), self.width))
+        table: Tensor = self.radial.table(knots).unflatten(1, (len(self.structure.paths), self.width))
+        return table
 
     def maps(
         self, shape_in: tuple[int, ...], attributes: NodeAttributes
@@ -175,5 +176,5 @@ class Interaction(nn.Module):
         """
         assert isinstance(self.normalisation, AverageNumber)
         linear = self.linear.map_of((self.structure.dim_out, self.width), self.normalisation.value)
-        mix = None if self.mix is None else self.mix.map_of_atoms(tuple(linear.layout.shape_out), attributes)
+        mix = None if self.mix is None else self.mix.map_of_atoms((linear.layout.dim_out, self.channels), attributes)
         return self.linear_up.map_of(shape_in), linear, mix

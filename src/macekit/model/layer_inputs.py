@@ -75,11 +75,18 @@ class LayerInputs(NamedTuple):
         """The same with other tensors in the place of `weights()`."""
         left = iter(weights)
 
-        def renewed(each: LinearMap | None) -> LinearMap | None:
-            return None if each is None else each._replace(matrices=take(left, each))
+        def renewed(each: LinearMap) -> LinearMap:
+            return each._replace(matrices=take(left, each))
 
-        maps = {name: renewed(getattr(self, name)) for name in ("up", "linear", "mix", "product", "residual")}
-        return self._replace(**maps, table=next(left), coefficients=next(left))
+        return self._replace(  # in the order of `weights`
+            up=renewed(self.up),
+            linear=renewed(self.linear),
+            mix=None if self.mix is None else renewed(self.mix),
+            product=renewed(self.product),
+            residual=None if self.residual is None else renewed(self.residual),
+            table=next(left),
+            coefficients=next(left),
+        )
 
 
 def take(values: Iterator[T], linear: LinearMap) -> tuple[T, ...]:
