@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from math import factorial, prod, sqrt
 
 import numpy as np
@@ -78,6 +78,30 @@ def symmetric_product(max_ell: int, degree: int, order: int) -> SymmetricProduct
         disk.store(name, stored)
     arrays = {key: stored[key] for key in ("factors", "outputs", "coefficients")}
     return SymmetricProduct(degree=degree, num_paths=int(stored["num_paths"]), **arrays)
+
+
+@cache
+def tree_matrix(max_ell: int, degree: int, order: int) -> Array:
+    """The coupling trees of MACE as sums over the members of the basis, [trees, F], with orthonormal columns.
+
+    A tree couples the factors from left to right; every order of the degrees has trees of its own, most of which agree
+    or vanish once equal factors commute. Arguments as for `symmetric_product`.
+    """
+    basis = symmetric_product(max_ell, degree, order)
+    terms = zip(basis.factors.tolist(), basis.outputs.tolist(), strict=True)
+    row_of = {(*factors, output): row for row, (factors, output) in enumerate(terms)}
+    members = np.vstack([basis.coefficients, np.zeros(basis.num_functions)])  # the last for what no member has
+    rows = []
+    for degrees in product(range(max_ell + 1), repeat=order):
+        if (sum(degrees) - degree) % 2:
+            continue
+        monomials, position = _monomials(degrees)
+        places = [[row_of.get((*m, output), -1) for output in range(2 * degree + 1)] for m in monomials.tolist()]
+        weighted = members[np.array(places)] * _multiplicity(monomials)[:, None, None]  # [U, 2L+1, F]
+        for tree in _coupling_trees(degrees, degree):
+            polynomial = _as_polynomial(tree, position, len(monomials))
+            rows.append(np.tensordot(polynomial, weighted, axes=2) / np.sqrt((2 * degree + 1) * np.vdot(tree, tree)))
+    return np.array(rows).reshape(-1, basis.num_functions)
 
 
 def _compute(max_ell: int, degree: int, order: int) -> SymmetricProduct:

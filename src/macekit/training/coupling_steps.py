@@ -1,57 +1,92 @@
-"""Steps of the product weights that are as long as in MACE's basis of coupling trees.
+"""Steps of the product weights in MACE's basis of coupling trees.
 
 MACE has a weight for each of P coupling trees, which span F < P polynomials; macekit has a weight for each of F
-orthonormal polynomials. The initial weights are distributed alike, and so are the steps of gradient descent. An
-optimiser that normalises every gradient, as Adam does, moves each of the P weights by about the learning rate, and
-with them every polynomial √(P/F) times as far as a weight of its own moves: 1.7 times for 0e out of degrees 0-3 at
-order 3, 2.1 times for 1o. The same factor here makes runs with MACE's settings go as far in as many steps.
+orthonormal polynomials: w = Mᵀ v, with a matrix M [P, F] of orthonormal columns. Initial weights and gradient descent
+are the same in both. An optimiser that normalises every gradient, as Adam does, is not: with a weight for each tree it
+goes further, and learns faster. So it is given v = M w and the gradient M g, and its step Δv is made as Δw = Mᵀ Δv.
+Only w is a parameter of the model; the optimiser's averages are those of the trees.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from macekit.kernels.structure import ContractionStructure
 from macekit.model.product import ProductBasis
+from macekit.o3 import tree_matrix
 
 PLAIN: Final = ("SGD", "ASGD")
 """Optimisers whose steps are proportional to the gradient: their steps are the same in both bases."""
+LARGEST_ORDER: Final = 3
+"""Of higher orders there are so many trees that each function is stepped by itself."""
 
 
-def step_factors(product: ProductBasis) -> Tensor:
-    """√(P/F) of every function of a product basis, float64 [functions, 1]."""
-    products = ContractionStructure.from_key(product.key).products
-    factors = [torch.full((p.num_functions,), max(p.num_paths, 1), dtype=torch.float64) for p in products]
-    counts = [torch.full_like(factor, max(len(factor), 1)) for factor in factors]
-    return (torch.cat(factors) / torch.cat(counts)).sqrt()[:, None]
+class Trees(NamedTuple):
+    """Weights of a product basis as the optimiser sees them."""
+
+    weights: nn.Parameter
+    """w of the model, [S, F, K]."""
+    of_trees: nn.Parameter
+    """v, [S, P, K]; holds nothing between steps."""
+    matrix: Tensor
+    """M, [P, F]."""
 
 
-def lengthen_steps(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """Have an optimiser make the steps of product weights longer by `step_factors`.
+def tree_matrix_of(product: ProductBasis) -> Tensor:
+    """M for all orders and degrees of a product basis, float64 [P, F]."""
+    structure = ContractionStructure.from_key(product.key)
+    blocks = [
+        torch.as_tensor(tree_matrix(structure.max_ell, p.degree, p.order))
+        if p.order <= LARGEST_ORDER
+        else torch.eye(p.num_functions, dtype=torch.float64)
+        for p in structure.products
+    ]
+    return torch.block_diag(*blocks)
+
+
+def with_trees(groups: list[dict[str, Any]], model: nn.Module, optimizer: str) -> list[Trees]:
+    """Put weights of coupling trees in the place of product weights.
 
     Args:
-        optimizer: Over parameters of the model; nothing is changed where it is one of `PLAIN`.
-        model: A model, of whose product bases those that are trained count.
+        groups: Groups of parameters of the model; changed.
+        model: A model, of whose product bases those that are in the groups count.
+        optimizer: Name of the optimiser; nothing is changed for one of `PLAIN`.
+
+    Returns:
+        What was replaced, for `step_in_trees`.
     """
-    if type(optimizer).__name__ in PLAIN:
-        return
-    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    products = [m for m in model.modules() if isinstance(m, ProductBasis) and id(m.weights) in trained]
-    weights = [product.weights for product in products]
-    factors = [step_factors(product).to(product.weights) for product in products]
+    products = {id(m.weights): m for m in model.modules() if isinstance(m, ProductBasis)}
+    found: list[Trees] = []
+    for group in groups if optimizer not in PLAIN else ():
+        for place, parameter in enumerate(group["params"]):
+            if id(parameter) in products:
+                matrix = tree_matrix_of(products[id(parameter)]).to(parameter)
+                found.append(Trees(parameter, nn.Parameter(matrix @ parameter.detach()), matrix))
+                group["params"][place] = found[-1].of_trees
+    return found
+
+
+def step_in_trees(optimizer: torch.optim.Optimizer, replaced: list[Trees]) -> None:
+    """Have an optimiser take the gradients of product weights, and give back its steps."""
     before: list[Tensor] = []
 
-    def keep(*_: Any) -> None:
-        before[:] = [weight.detach().clone() for weight in weights]
+    @torch.no_grad()
+    def give(*_: Any) -> None:
+        before.clear()
+        for weights, of_trees, matrix in replaced:
+            of_trees.copy_(matrix @ weights)
+            of_trees.grad = None if weights.grad is None else matrix @ weights.grad
+            before.append(of_trees.detach().clone())
 
     @torch.no_grad()
-    def lengthen(*_: Any) -> None:
-        for weight, start, factor in zip(weights, before, factors, strict=True):
-            weight.copy_(torch.lerp(start, weight, factor))
+    def take(*_: Any) -> None:
+        for (weights, of_trees, matrix), start in zip(replaced, before, strict=True):
+            weights.add_(matrix.T @ (of_trees - start))
+            of_trees.grad = None
 
-    if products:
-        optimizer.register_step_pre_hook(keep)
-        optimizer.register_step_post_hook(lengthen)
+    if replaced:
+        optimizer.register_step_pre_hook(give)
+        optimizer.register_step_post_hook(take)

@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 from macekit.config import OptimizerConfig, SchedulerConfig
 from macekit.errors import ConfigError, did_you_mean
 from macekit.model.groups import decayed_parameters, intent_of
-from macekit.training.coupling_steps import lengthen_steps
+from macekit.training.coupling_steps import step_in_trees, with_trees
 
 _UNSUITABLE: Final = {
     "LBFGS": "it needs a closure that evaluates the loss several times per step",
@@ -101,6 +101,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     for name, changes in config.groups.items():
         _check_keywords(changes, list(parameters)[2:], config.name, f"{where}.groups.{name}")
     groups = parameter_groups(model, weight_decay, {str(name): changes for name, changes in config.groups.items()})
+    replaced = with_trees(groups, model, config.name)
     if "weight_decay" not in parameters:
         for group in groups:
             del group["weight_decay"]
@@ -113,7 +114,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         optimizer = kind(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{where}.config: {config.name} refuses {dict(config.config)}: {error}") from None
-    lengthen_steps(optimizer, model)
+    step_in_trees(optimizer, replaced)
     return optimizer
 
 

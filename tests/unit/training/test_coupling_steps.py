@@ -1,16 +1,15 @@
-"""Product weights move as far as MACE's redundant weights would move them."""
+"""Product weights are stepped as MACE steps its redundant weights."""
 
 from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 
 from macekit.config import DatasetFacts, ModelConfig, OptimizerConfig
 from macekit.model.build import build_model
-from macekit.training.coupling_steps import step_factors
+from macekit.training.coupling_steps import tree_matrix_of
 from macekit.training.optimizers import build_optimizer
 
 NAME = "backbone.layers.0.product.weights"
@@ -35,42 +34,42 @@ def stepped(model, name: str, **options) -> dict[str, torch.Tensor]:
     return {key: parameter.detach() for key, parameter in subject.named_parameters()}
 
 
-def test_factors_are_those_of_the_numbers_of_trees_and_polynomials(model):
-    factors = step_factors(model.backbone.layers[0].product)
-    counts = [(1, 1), (1, 1), (4, 4), (6, 3), (23, 8), (51, 12)]  # by order, 0e and 1o each
-    expected = np.concatenate([np.full(functions, np.sqrt(trees / functions)) for trees, functions in counts])
-    np.testing.assert_allclose(factors.squeeze(1).numpy(), expected, rtol=1e-15)
-
-
-def test_a_step_is_as_long_as_in_a_basis_of_so_many_trees():
-    """Any P × F matrix with orthonormal columns stands for the trees: steps of P signs, seen by F polynomials."""
-    generator = np.random.default_rng(0)
-    for trees, functions in ((23, 8), (51, 12)):
-        basis = np.linalg.qr(generator.normal(size=(trees, functions)))[0]
-        gradients = generator.normal(size=(2000, functions))
-        lengths = np.linalg.norm(np.sign(gradients @ basis.T) @ basis, axis=1) / np.sqrt(functions)
-        assert lengths.mean() == pytest.approx(np.sqrt(trees / functions), rel=0.2)
+def test_trees_are_as_many_as_in_mace_and_span_what_we_have(model):
+    matrix = tree_matrix_of(model.backbone.layers[0].product)
+    assert matrix.shape == (1 + 1 + 4 + 6 + 23 + 51, 1 + 1 + 4 + 3 + 8 + 12)  # by order, 0e and 1o each
+    torch.testing.assert_close(matrix.T @ matrix, torch.eye(29, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "NAdam", "RMSprop"])
-def test_only_product_weights_take_longer_steps(model, name):
+def test_product_weights_are_stepped_as_weights_of_trees(model, name):
     found = stepped(model, name, **PLAIN)
-    factors = step_factors(model.backbone.layers[0].product)
-    stretched = copy.deepcopy(model).get_parameter(NAME).detach() / factors  # trained as they are, multiplied later
-    parameter = torch.nn.Parameter(stretched.clone())
-    plain = getattr(torch.optim, name)([parameter], lr=RATE, **PLAIN)
-    for _ in range(STEPS):
-        parameter.grad = factors * torch.sin(5.0 * factors * parameter.detach())
-        plain.step()
-    torch.testing.assert_close(found[NAME], factors * parameter.detach(), rtol=1e-10, atol=1e-12)
-    others = [key for key in found if ".product.weights" not in key]
-    for key in others:
-        parameter = torch.nn.Parameter(model.get_parameter(key).detach().clone())
+    matrix = tree_matrix_of(model.backbone.layers[0].product)
+    for key in found:
+        start = model.get_parameter(key).detach()
+        basis = matrix if key == NAME else None
+        if ".product.weights" in key and basis is None:
+            continue
+        parameter = torch.nn.Parameter(start.clone() if basis is None else basis @ start)
         plain = getattr(torch.optim, name)([parameter], lr=RATE, **PLAIN)
         for _ in range(STEPS):
-            parameter.grad = torch.sin(5.0 * parameter.detach())
+            weights = parameter.detach() if basis is None else basis.T @ parameter.detach()
+            gradient = torch.sin(5.0 * weights)
+            parameter.grad = gradient if basis is None else basis @ gradient
             plain.step()
-        torch.testing.assert_close(found[key], parameter.detach(), rtol=1e-12, atol=1e-14, msg=key)
+        expected = parameter.detach() if basis is None else basis.T @ parameter.detach()
+        torch.testing.assert_close(found[key], expected, rtol=1e-9, atol=1e-11, msg=key)
+
+
+def test_rows_without_a_gradient_stay_bit_by_bit(model):
+    optimizer = build_optimizer(OptimizerConfig(config={"lr": RATE, "weight_decay": 0.0}), model)
+    weights = model.get_parameter(NAME)
+    before = weights.detach().clone()
+    for _ in range(3):
+        weights.grad = torch.ones_like(weights)
+        weights.grad[0] = 0.0
+        optimizer.step()
+    assert torch.equal(weights[0], before[0])
+    assert not torch.equal(weights[1], before[1])
 
 
 def test_gradient_descent_is_the_same_in_both_bases(model):
