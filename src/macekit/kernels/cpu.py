@@ -215,4 +215,4 @@ def _contraction_table(key: str) -> _core.ContractionTable:
             "use the reference backend",
         )
     terms = factored_terms(structure)
-    return _core.ContractionTable(structure.dim_in, structure.dim_out, terms.groups, terms.pairs, terms.entries)
+    return _core.ContractionTable(structure.dim_in, structure.dim_out, terms.rows, terms.columns, terms.entries)

@@ -73,32 +73,37 @@ struct TableArguments {
     T* to_table;  // all uninitialised
 };
 
-// Terms of one output of the contraction with the factors x[first] x[second] in common: pairs begin ... end. The
-// variables are x = (1, a_1 ... a_D).
-struct Group {
-    int first, second;
-    int begin, end;
+// A product of two variables x = (1, a_1 ... a_D).
+struct Factors {
+    std::uint32_t first, second;
 };
 
-// Terms of a group with the factor x[variable] in common: entries begin ... end.
-struct Pair {
-    int variable;
-    int begin, end;
-};
-
-// A term: its coefficient times the factors of its group and pair times x[variable].
+// An entry of a row of the sparse matrix of the contraction, as a column sees it.
 struct Entry {
-    int variable;
-    int term;
+    std::uint32_t row, entry;
 };
 
-// The groups of output M are output_start[M] ... output_start[M + 1]. There are as many entries as terms.
+// A summand of the gradient by a variable: number of a row, or of rows + a column, times a variable.
+struct Share {
+    std::uint32_t product, variable;
+};
+
+// The output M is Σ_rows x_first x_second Σ_columns c x_first x_second over the rows output_start[M] ... There are as
+// many entries, which are the numbers c, as terms: those of row r are row_start[r] ..., each with its column and the
+// term whose coefficient it is; those of column k are by_column[column_start[k]] ... The gradient by component d has
+// the shares share_start[d] ...
 struct ContractionStructure {
-    int dim_in, dim_out, num_terms;
+    int dim_in, dim_out, num_terms, rows, columns;
     const int* output_start;
-    const Group* groups;
-    const Pair* pairs;
-    const Entry* entries;
+    const Factors* row_factors;
+    const int* row_start;
+    const Factors* column_factors;
+    const int* column_start;
+    const std::uint32_t* entry_column;
+    const std::uint32_t* entry_term;
+    const Entry* by_column;
+    const int* share_start;
+    const Share* shares;
     int variables() const { return 1 + dim_in; }
 };
 

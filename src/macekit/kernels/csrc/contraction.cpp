@@ -10,7 +10,7 @@ ContractionKernels<T> contraction_kernels();
 template <>
 ContractionKernels<MACEKIT_REAL> contraction_kernels<MACEKIT_REAL>() {
     return {contract<MACEKIT_REAL, Pass::value>, contract_backward<MACEKIT_REAL>,
-            contract<MACEKIT_REAL, Pass::tangent>};
+            contract_backward2<MACEKIT_REAL>};
 }
 
 }  // namespace MACEKIT_KERNELS

@@ -1,7 +1,8 @@
 // The symmetric contraction and its backward passes for some atoms of one species and one block of channels.
 //
-// In the variables x = (1, a) it is B_M = Σ_groups x_u1 x_u2 Σ_pairs x_v Σ_entries c x_w. Products are made where they are
-// needed: what is kept per atom stays in the first-level cache, and coefficients stream through it once for all atoms.
+// In the variables x = (1, a) it is B_M = Σ_rows p_r s_r with s = C q: p and q are products of two variables, C is a
+// sparse matrix of coefficients. Every sum is made in registers and written once: s by rows, its transpose Cᵀp by
+// columns, what a variable receives by variables. The gradient by the coefficients is p qᵀ at the entries of C.
 // The second backward does the same with dual numbers (a + ε a', c + ε c') and keeps the parts of ε.
 #pragma once
 
@@ -15,8 +16,8 @@ namespace {
 template <class T, int atoms>
 struct Tile {
     using V = Register<T>;
-    V of[atoms];
     static constexpr int size = atoms * V::lanes;
+    V of[atoms];
     static MACEKIT_INLINE Tile all(V x) {
         Tile tile;
         repeat<atoms>([&](auto i) MACEKIT_LAMBDA { tile.of[i.value] = x; });
@@ -30,6 +31,8 @@ struct Tile {
     MACEKIT_INLINE void store(T* p) const {
         repeat<atoms>([&](auto i) MACEKIT_LAMBDA { of[i.value].store(p + i.value * V::lanes); });
     }
+    static MACEKIT_INLINE Tile zero() { return all(V::zero()); }
+    MACEKIT_INLINE const Tile& last() const { return *this; }
 };
 
 template <class T, int atoms>
@@ -39,138 +42,170 @@ MACEKIT_INLINE Tile<T, atoms> operator*(const Tile<T, atoms>& x, const Tile<T, a
     return z;
 }
 template <class T, int atoms>
-MACEKIT_INLINE Tile<T, atoms> operator*(const Tile<T, atoms>& x, Register<T> y) {
-    Tile<T, atoms> z;
-    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { z.of[i.value] = x.of[i.value] * y; });
-    return z;
-}
-template <class T, int atoms>
 MACEKIT_INLINE Tile<T, atoms> fma(const Tile<T, atoms>& x, const Tile<T, atoms>& y, const Tile<T, atoms>& z) {
     Tile<T, atoms> sum;
     repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = fma(x.of[i.value], y.of[i.value], z.of[i.value]); });
     return sum;
 }
 template <class T, int atoms>
-MACEKIT_INLINE Tile<T, atoms> fma(const Tile<T, atoms>& x, Register<T> y, const Tile<T, atoms>& z) {
+MACEKIT_INLINE Tile<T, atoms> fma(Register<T> x, const Tile<T, atoms>& y, const Tile<T, atoms>& z) {
     Tile<T, atoms> sum;
-    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = fma(x.of[i.value], y, z.of[i.value]); });
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = fma(x, y.of[i.value], z.of[i.value]); });
     return sum;
 }
 
-// Coefficients and their gradients are [entry][lanes], variables and their gradients [variable][atom][lanes].
+// Values and the factors of ε.
 template <class T, int atoms>
+struct DualTile {
+    using V = Register<T>;
+    using Half = Tile<T, atoms>;
+    static constexpr int size = 2 * Half::size;
+    Half value, change;
+    static MACEKIT_INLINE DualTile load(const T* p) { return {Half::load(p), Half::load(p + Half::size)}; }
+    MACEKIT_INLINE void store(T* p) const {
+        value.store(p);
+        change.store(p + Half::size);
+    }
+    static MACEKIT_INLINE DualTile zero() { return {Half::zero(), Half::zero()}; }
+    MACEKIT_INLINE const Half& last() const { return change; }
+};
+
+template <class T, int atoms>
+MACEKIT_INLINE DualTile<T, atoms> operator*(const DualTile<T, atoms>& x, const DualTile<T, atoms>& y) {
+    return {x.value * y.value, fma(x.value, y.change, x.change * y.value)};
+}
+template <class T, int atoms>
+MACEKIT_INLINE DualTile<T, atoms> operator*(const Tile<T, atoms>& x, const DualTile<T, atoms>& y) {
+    return {x * y.value, x * y.change};
+}
+template <class T, int atoms>
+MACEKIT_INLINE DualTile<T, atoms> fma(Register<T> x, const DualTile<T, atoms>& y, const DualTile<T, atoms>& z) {
+    return {fma(x, y.value, z.value), fma(x, y.change, z.change)};
+}
+
+// A coefficient and its factor of ε.
+template <class T>
+struct DualRegister {
+    static constexpr int lanes = 2 * Register<T>::lanes;
+    Register<T> value, change;
+    static MACEKIT_INLINE DualRegister load(const T* p) {
+        return {Register<T>::load(p), Register<T>::load(p + Register<T>::lanes)};
+    }
+};
+
+template <class T, int atoms>
+MACEKIT_INLINE DualTile<T, atoms> fma(DualRegister<T> x, const DualTile<T, atoms>& y, const DualTile<T, atoms>& z) {
+    return {fma(x.value, y.value, z.value), fma(x.value, y.change, fma(x.change, y.value, z.change))};
+}
+
+// z + x y, of dual numbers the factor of ε.
+template <class T, int atoms>
+MACEKIT_INLINE Tile<T, atoms> add_last(const Tile<T, atoms>& x, const Tile<T, atoms>& y, const Tile<T, atoms>& z) {
+    return fma(x, y, z);
+}
+template <class T, int atoms>
+MACEKIT_INLINE Tile<T, atoms> add_last(const DualTile<T, atoms>& x, const DualTile<T, atoms>& y,
+                                       const Tile<T, atoms>& z) {
+    return fma(x.value, y.change, fma(x.change, y.value, z));
+}
+
+// The same summed over the atoms.
+template <class T, int atoms>
+MACEKIT_INLINE Register<T> add_sum(const Tile<T, atoms>& x, const Tile<T, atoms>& y, Register<T> z) {
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { z = fma(x.of[i.value], y.of[i.value], z); });
+    return z;
+}
+template <class T, int atoms>
+MACEKIT_INLINE Register<T> add_sum(const DualTile<T, atoms>& x, const DualTile<T, atoms>& y, Register<T> z) {
+    return add_sum(x.value, y.change, add_sum(x.change, y.value, z));
+}
+
+// The contraction of a tile. N: tiles of numbers or of dual numbers, C: coefficients, the same.
+template <class T, class N, class C>
 struct ContractionTile {
     using V = Register<T>;
-    using Numbers = Tile<T, atoms>;
     const ContractionStructure& structure;
-    const T *x, *dx;  // variables and their tangents
-    const T *c, *dc;  // coefficients and their tangents
-    T* to_x;          // gradient by variables, or its tangent
-    T* to_c;          // gradient by coefficients, or its tangent
+    const T* c;   // coefficients, [entry]
+    T* x;         // variables
+    T* p;         // products of the rows, with the adjoint of their output
+    T* products;  // adjoints of s, [row], and q or its adjoints, [column]
+    T* to_c;      // gradient by the coefficients, [entry][lanes], which is added to
 
-    static MACEKIT_INLINE Numbers get(const T* rows, int row) { return Numbers::load(rows + row * Numbers::size); }
-    MACEKIT_INLINE V coefficient(const T* rows, int entry) const { return V::load(rows + entry * V::lanes); }
-    MACEKIT_INLINE void add_to_x(int row, const Numbers& left, const Numbers& right) const {
-        fma(left, right, get(to_x, row)).store(to_x + row * Numbers::size);
+    static MACEKIT_INLINE N get(const T* numbers, std::uint32_t row) {
+        return N::load(numbers + static_cast<std::size_t>(row) * N::size);
     }
-    Numbers value(int output) const {
-        Numbers total = Numbers::all(V::zero());
-        for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
-            const Group group = structure.groups[n];
-            Numbers sum = Numbers::all(V::zero());
-            for (int p = group.begin; p < group.end; ++p) {
-                const Pair pair = structure.pairs[p];
-                Numbers inner = Numbers::all(V::zero());
-                for (int e = pair.begin; e < pair.end; ++e)
-                    inner = fma(get(x, structure.entries[e].variable), coefficient(c, e), inner);
-                sum = fma(get(x, pair.variable), inner, sum);
-            }
-            total = fma(get(x, group.first) * get(x, group.second), sum, total);
+    MACEKIT_INLINE N product(const Factors& of) const { return get(x, of.first) * get(x, of.second); }
+    MACEKIT_INLINE T* columns() const { return products + structure.rows * N::size; }
+
+    void multiply_columns() const {
+        T* const q = columns();
+        const Factors* const factors = structure.column_factors;
+        for (int k = 0, count = structure.columns; k < count; ++k) product(factors[k]).store(q + k * N::size);
+    }
+
+    // The value of an output. Pointers are read before the loops: as far as the compiler knows, a store of numbers may
+    // change them.
+    auto value(int output) const {
+        const T *const q = columns(), *factor = c;
+        const std::uint32_t* column = structure.entry_column;
+        const int* const row_start = structure.row_start;
+        auto total = N::zero().last();
+        for (int r = structure.output_start[output], end = structure.output_start[output + 1]; r < end; ++r) {
+            N sum = N::zero();
+            for (int e = row_start[r], stop = row_start[r + 1]; e < stop; ++e)
+                sum = fma(C::load(factor + e * C::lanes), get(q, column[e]), sum);
+            total = add_last(product(structure.row_factors[r]), sum, total);
         }
         return total;
     }
 
-    // Adds to the gradients.
-    template <bool by_terms>
-    void gradient(int output, const Numbers& grad) const {
-        for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
-            const Group group = structure.groups[n];
-            const Numbers u1 = get(x, group.first), u2 = get(x, group.second), weight = grad * (u1 * u2);
-            Numbers sum = Numbers::all(V::zero());
-            for (int p = group.begin; p < group.end; ++p) {
-                const Pair pair = structure.pairs[p];
-                const Numbers v = get(x, pair.variable), weight_v = weight * v;
-                Numbers inner = Numbers::all(V::zero());
-                for (int e = pair.begin; e < pair.end; ++e) {
-                    const int variable = structure.entries[e].variable;
-                    const V factor = coefficient(c, e);
-                    const Numbers w = get(x, variable);
-                    inner = fma(w, factor, inner);
-                    fma(weight_v, factor, get(to_x, variable)).store(to_x + variable * Numbers::size);
-                    if constexpr (by_terms) {
-                        V to_factor = coefficient(to_c, e);
-                        repeat<atoms>([&](auto i) MACEKIT_LAMBDA {
-                            to_factor = fma(weight_v.of[i.value], w.of[i.value], to_factor);
-                        });
-                        to_factor.store(to_c + e * V::lanes);
-                    }
+    // The rows of an output, given its adjoint; returns its value, if wanted.
+    template <bool with_value, bool by_terms, class Grad>
+    auto adjoint_rows(int output, const Grad& grad) const {
+        const T *const q = columns(), *const factors = c;
+        T *const gradient = to_c, *const weights = p, *const adjoints = products;
+        const std::uint32_t* const column = structure.entry_column;
+        const int* const row_start = structure.row_start;
+        auto total = N::zero().last();
+        for (int r = structure.output_start[output], end = structure.output_start[output + 1]; r < end; ++r) {
+            const N weight = grad * product(structure.row_factors[r]);
+            weight.store(weights + r * N::size);
+            N sum = N::zero();
+            for (int e = row_start[r], stop = row_start[r + 1]; e < stop; ++e) {
+                const N other = get(q, column[e]);
+                sum = fma(C::load(factors + e * C::lanes), other, sum);
+                if constexpr (by_terms) {
+                    T* const to_factor = gradient + e * V::lanes;
+                    add_sum(weight, other, V::load(to_factor)).store(to_factor);
                 }
-                sum = fma(v, inner, sum);
-                add_to_x(pair.variable, weight, inner);
             }
-            const Numbers to_group = grad * sum;
-            add_to_x(group.first, to_group, u2);
-            add_to_x(group.second, to_group, u1);
+            if constexpr (with_value) total = add_last(product(structure.row_factors[r]), sum, total);
+            (grad * sum).store(adjoints + r * N::size);
+        }
+        return total;
+    }
+
+    void adjoint_columns() const {
+        T* const q = columns();
+        const T *const factors = c, *const weights = p;
+        const int* const column_start = structure.column_start;
+        const Entry* const by_column = structure.by_column;
+        for (int k = 0, count = structure.columns; k < count; ++k) {
+            N sum = N::zero();
+            for (int n = column_start[k], stop = column_start[k + 1]; n < stop; ++n) {
+                const Entry entry = by_column[n];
+                const C factor = C::load(factors + static_cast<std::size_t>(entry.entry) * C::lanes);
+                sum = fma(factor, get(weights, entry.row), sum);
+            }
+            sum.store(q + k * N::size);
         }
     }
 
-    // Adds to the tangents of the gradients; returns that of the value.
-    template <bool c_moves>
-    Numbers tangent(int output, const Numbers& grad) const {
-        Numbers total = Numbers::all(V::zero());
-        for (int n = structure.output_start[output]; n < structure.output_start[output + 1]; ++n) {
-            const Group group = structure.groups[n];
-            const Numbers u1 = get(x, group.first), u2 = get(x, group.second), u = u1 * u2;
-            const Numbers du1 = get(dx, group.first), du2 = get(dx, group.second), du = fma(du1, u2, u1 * du2);
-            const Numbers weight = grad * u, d_weight = grad * du;
-            Numbers sum = Numbers::all(V::zero()), d_sum = sum;
-            for (int p = group.begin; p < group.end; ++p) {
-                const Pair pair = structure.pairs[p];
-                const Numbers v = get(x, pair.variable), dv = get(dx, pair.variable);
-                const Numbers weight_v = weight * v, d_weight_v = fma(d_weight, v, weight * dv);
-                Numbers inner = Numbers::all(V::zero()), d_inner = inner;
-                for (int e = pair.begin; e < pair.end; ++e) {
-                    const int variable = structure.entries[e].variable;
-                    const V factor = coefficient(c, e);
-                    const Numbers w = get(x, variable), dw = get(dx, variable);
-                    inner = fma(w, factor, inner);
-                    d_inner = fma(dw, factor, d_inner);
-                    Numbers to_w = fma(d_weight_v, factor, get(to_x, variable));
-                    if constexpr (c_moves) {
-                        const V d_factor = coefficient(dc, e);
-                        d_inner = fma(w, d_factor, d_inner);
-                        to_w = fma(weight_v, d_factor, to_w);
-                    }
-                    to_w.store(to_x + variable * Numbers::size);
-                    V to_factor = coefficient(to_c, e);
-                    repeat<atoms>([&](auto i) MACEKIT_LAMBDA {
-                        to_factor = fma(d_weight_v.of[i.value], w.of[i.value], to_factor);
-                        to_factor = fma(weight_v.of[i.value], dw.of[i.value], to_factor);
-                    });
-                    to_factor.store(to_c + e * V::lanes);
-                }
-                sum = fma(v, inner, sum);
-                d_sum = fma(v, d_inner, fma(dv, inner, d_sum));
-                fma(weight, d_inner, fma(d_weight, inner, get(to_x, pair.variable)))
-                    .store(to_x + pair.variable * Numbers::size);
-            }
-            const Numbers to_group = grad * sum, d_to_group = grad * d_sum;
-            add_to_x(group.first, d_to_group, u2);
-            add_to_x(group.second, d_to_group, u1);
-            add_to_x(group.first, to_group, du2);
-            add_to_x(group.second, to_group, du1);
-            total = fma(u, d_sum, fma(du, sum, total));
-        }
+    // The gradient by a component of the input.
+    auto gradient(int component) const {
+        auto total = N::zero().last();
+        for (int n = structure.share_start[component], end = structure.share_start[component + 1]; n < end; ++n)
+            total = add_last(get(products, structure.shares[n].product), get(x, structure.shares[n].variable), total);
         return total;
     }
 };

@@ -1,6 +1,9 @@
 // The symmetric contraction and its backward passes for all atoms: tiles of atoms of one species, blocks of channels.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "contraction.h"
 #include "workspace.h"
 
@@ -9,7 +12,19 @@ namespace {
 
 constexpr std::int64_t kAtomsPerTask = 256;  // fixed, so that sums do not depend on the number of threads
 
-enum class Pass { value, gradient, gradient_by_atoms, tangent };
+// `tangent`: of the input alone.
+enum class Pass { value, gradient, gradient_by_atoms, tangent, tangent_of_all };
+
+// What a pass calculates with.
+template <class T, Pass pass>
+struct ContractionNumbers {
+    static constexpr bool is_dual = pass == Pass::tangent || pass == Pass::tangent_of_all;
+    static constexpr bool by_terms = is_dual || pass == Pass::gradient;  // gradient by coefficients
+    static constexpr int atoms = is_dual && kRegisters < 32 ? 2 : 4;     // they share coefficients
+    using Numbers = Tile<T, atoms>;
+    using Variable = std::conditional_t<is_dual, DualTile<T, atoms>, Numbers>;
+    using Coefficient = std::conditional_t<pass == Pass::tangent_of_all, DualRegister<T>, Register<T>>;
+};
 
 // Atoms of one species, one block of channels. The gradient by coefficients goes to its own copy where the species has
 // several tasks.
@@ -20,9 +35,11 @@ struct Task {
 template <class T, Pass pass>
 struct ContractionTask {
     using V = Register<T>;
-    static constexpr bool by_terms = pass == Pass::gradient || pass == Pass::tangent;  // gradient by coefficients
-    static constexpr int atoms_at_once = pass == Pass::tangent && kRegisters < 32 ? 2 : 4;  // they share coefficients
-    using Numbers = Tile<T, atoms_at_once>;
+    using Kind = ContractionNumbers<T, pass>;
+    using Numbers = typename Kind::Numbers;
+    using Variable = typename Kind::Variable;
+    using Coefficient = typename Kind::Coefficient;
+    static constexpr int atoms_at_once = Kind::atoms;
     const ContractionStructure& structure;
     const Species& species;
     const ContractionArguments<T>& arguments;
@@ -34,68 +51,67 @@ struct ContractionTask {
     static constexpr std::int64_t kPage = 4096 / sizeof(T);
     static std::int64_t pages(std::int64_t length) { return (length + kPage - 1) / kPage * kPage; }
     static std::int64_t memory_size(const ContractionStructure& structure) {
-        return 3 * pages(structure.num_terms * V::lanes) + 3 * pages(structure.variables() * Numbers::size) + kPage;
+        const std::int64_t products = 2 * structure.rows + structure.columns;
+        return pages(structure.num_terms * Coefficient::lanes) + pages(structure.num_terms * V::lanes) + kPage / 2 +
+               (structure.variables() + products) * Variable::size;
     }
 
     template <class Lanes>
     void run(const Task& task, Lanes lanes) const {
         const std::int64_t K = arguments.channels, channel = task.block * V::lanes;
         const std::int64_t of_species = task.species * structure.num_terms * K + channel;
-        const int width = structure.num_terms * V::lanes, length = structure.variables() * Numbers::size;
-        T *c = memory, *dc = c + pages(width), *x = dc + pages(width), *dx = x + pages(length);
-        T *to_x = dx + pages(length) + kPage / 2, *to_c = to_x + pages(length);
+        T *c = memory, *to_c = c + pages(structure.num_terms * Coefficient::lanes) + kPage / 2;
+        T *x = to_c + pages(structure.num_terms * V::lanes), *p = x + structure.variables() * Variable::size;
         gather_coefficients(arguments.coefficients + of_species, c, lanes);
-        if (pass == Pass::tangent && arguments.tangent_coefficients)
-            gather_coefficients(arguments.tangent_coefficients + of_species, dc, lanes);
-        if (by_terms) clear(to_c, width);
-        const ContractionTile<T, atoms_at_once> tile{structure, x, dx, c, dc, to_x, to_c};
+        if constexpr (pass == Pass::tangent_of_all)
+            gather_coefficients(arguments.tangent_coefficients + of_species, c + V::lanes, lanes);
+        if (Kind::by_terms) std::fill(to_c, to_c + structure.num_terms * V::lanes, T(0));
+        const ContractionTile<T, Variable, Coefficient> tile{structure, c, x, p, p + structure.rows * Variable::size,
+                                                             to_c};
+        Variable::zero().store(x);
         Numbers::all(V::all(1)).store(x);
-        Numbers::all(V::zero()).store(dx);
         for (std::int64_t n = task.begin; n < task.end; n += atoms_at_once) {
             const int count = static_cast<int>(smaller(atoms_at_once, task.end - n));
-            gather(arguments.a, n, count, channel, x + Numbers::size, lanes);
-            if (pass == Pass::tangent) gather(arguments.tangent_a, n, count, channel, dx + Numbers::size, lanes);
-            if (pass != Pass::value) clear(to_x, length);
-            for (int row = 0; row < structure.dim_out; ++row) evaluate(tile, row, n, count, channel, lanes);
-            if (pass != Pass::value)
-                for (int component = 0; component < structure.dim_in; ++component)
-                    scatter(Numbers::load(to_x + (1 + component) * Numbers::size), arguments.to_a, structure.dim_in,
-                            component, n, count, channel, lanes);
+            gather(arguments.a, n, count, channel, x + Variable::size, lanes);
+            if constexpr (Kind::is_dual)
+                gather(arguments.tangent_a, n, count, channel, x + Variable::size + Numbers::size, lanes);
+            evaluate(tile, n, count, channel, lanes);
         }
-        if (by_terms)
+        if (Kind::by_terms)
             for (int e = 0; e < structure.num_terms; ++e)
-                V::load(to_c + e * V::lanes).store(to_terms + structure.entries[e].term * K + channel, lanes);
+                V::load(to_c + e * V::lanes).store(to_terms + structure.entry_term[e] * K + channel, lanes);
     }
 
-    // One output of a tile of atoms.
     template <class Lanes>
-    void evaluate(const ContractionTile<T, atoms_at_once>& tile, int row, std::int64_t n, int count,
+    void evaluate(const ContractionTile<T, Variable, Coefficient>& tile, std::int64_t n, int count,
                   std::int64_t channel, Lanes lanes) const {
-        if constexpr (pass == Pass::value) {
-            scatter(tile.value(row), arguments.out, structure.dim_out, row, n, count, channel, lanes);
-        } else {
-            Numbers grad;
-            for (int i = 0; i < atoms_at_once; ++i)
-                grad.of[i] = i < count ? V::load(at(arguments.grad, structure.dim_out, row, n + i, channel), lanes)
-                                       : V::zero();
-            if constexpr (pass != Pass::tangent)
-                tile.template gradient<by_terms>(row, grad);
-            else
-                scatter(arguments.tangent_coefficients ? tile.template tangent<true>(row, grad)
-                                                       : tile.template tangent<false>(row, grad),
-                        arguments.out, structure.dim_out, row, n, count, channel, lanes);
+        tile.multiply_columns();
+        for (int row = 0; row < structure.dim_out; ++row) {
+            if constexpr (pass == Pass::value) {
+                scatter(tile.value(row), arguments.out, structure.dim_out, row, n, count, channel, lanes);
+            } else {
+                Numbers grad;
+                for (int i = 0; i < atoms_at_once; ++i)
+                    grad.of[i] = i < count ? V::load(at(arguments.grad, structure.dim_out, row, n + i, channel), lanes)
+                                           : V::zero();
+                const Numbers out = tile.template adjoint_rows<Kind::is_dual, Kind::by_terms>(row, grad);
+                if constexpr (Kind::is_dual)
+                    scatter(out, arguments.out, structure.dim_out, row, n, count, channel, lanes);
+            }
         }
-    }
-
-    static void clear(T* numbers, int count) {
-        for (int n = 0; n < count; ++n) numbers[n] = 0;
+        if constexpr (pass != Pass::value) {
+            tile.adjoint_columns();
+            for (int d = 0; d < structure.dim_in; ++d)
+                scatter(tile.gradient(d), arguments.to_a, structure.dim_in, d, n, count, channel, lanes);
+        }
     }
 
     // One block of channels of the coefficients in the order of the entries.
     template <class Lanes>
     void gather_coefficients(const T* rows, T* packed, Lanes lanes) const {
         for (int e = 0; e < structure.num_terms; ++e)
-            V::load(rows + structure.entries[e].term * arguments.channels, lanes).store(packed + e * V::lanes);
+            V::load(rows + structure.entry_term[e] * arguments.channels, lanes)
+                .store(packed + static_cast<std::int64_t>(e) * Coefficient::lanes);
     }
 
     template <class Pointer>
@@ -106,10 +122,16 @@ struct ContractionTask {
     // Components of some atoms. Atoms beyond the last, and a tangent that is not there, are zeros.
     template <class Lanes>
     void gather(const T* rows, std::int64_t n, int count, std::int64_t channel, T* packed, Lanes lanes) const {
-        for (int row = 0; row < structure.dim_in; ++row)
-            for (int i = 0; i < atoms_at_once; ++i)
-                (rows && i < count ? V::load(at(rows, structure.dim_in, row, n + i, channel), lanes) : V::zero())
-                    .store(packed + (row * atoms_at_once + i) * V::lanes);
+        const std::int64_t K = arguments.channels;
+        const int dim = structure.dim_in;
+        for (int i = 0; i < atoms_at_once; ++i, packed += V::lanes) {
+            if (rows && i < count) {
+                const T* from = at(rows, dim, 0, n + i, channel);
+                for (int row = 0; row < dim; ++row) V::load(from + row * K, lanes).store(packed + row * Variable::size);
+            } else {
+                for (int row = 0; row < dim; ++row) V::zero().store(packed + row * Variable::size);
+            }
+        }
     }
 
     template <class Lanes>
@@ -135,7 +157,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
     for (std::int64_t s = 0; s < species.count; ++s) ranges += tasks_of(species, s);
     const Workspace<Task> tasks(ranges * blocks);
     const Workspace<T*> destinations(ranges * blocks);
-    const Workspace<T> copies(ContractionTask<T, pass>::by_terms ? ranges * row : 0);
+    const Workspace<T> copies(ContractionNumbers<T, pass>::by_terms ? ranges * row : 0);
     std::int64_t count = 0;
     for (std::int64_t s = 0; s < species.count; ++s)
         for (std::int64_t begin = species.start[s]; begin < species.start[s + 1]; begin += kAtomsPerTask)
@@ -157,7 +179,7 @@ void contract(const ContractionStructure& structure, const Species& species, con
                 work.run(task, Partial{static_cast<int>(left)});
         }
     });
-    if (!ContractionTask<T, pass>::by_terms) return;
+    if (!ContractionNumbers<T, pass>::by_terms) return;
     std::int64_t range = 0;
     for (std::int64_t s = 0; s < species.count; ++s) {
         const std::int64_t several = tasks_of(species, s);
@@ -180,6 +202,15 @@ void contract_backward(const ContractionStructure& structure, const Species& spe
         contract<T, Pass::gradient>(structure, species, arguments, threads);
     else
         contract<T, Pass::gradient_by_atoms>(structure, species, arguments, threads);
+}
+
+template <class T>
+void contract_backward2(const ContractionStructure& structure, const Species& species,
+                        const ContractionArguments<T>& arguments, int threads) {
+    if (arguments.tangent_coefficients)
+        contract<T, Pass::tangent_of_all>(structure, species, arguments, threads);
+    else
+        contract<T, Pass::tangent>(structure, species, arguments, threads);
 }
 
 }  // namespace

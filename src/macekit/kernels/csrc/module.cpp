@@ -136,9 +136,10 @@ NB_MODULE(_core, module) {
              nb::arg("max_ell"), nb::arg("dim_in"), nb::arg("dim_out"), nb::arg("l_in"), nb::arg("l_sh"),
              nb::arg("first_input"), nb::arg("harmonic"), nb::arg("row"), nb::arg("column"), nb::arg("value"));
     nb::class_<ContractionTable>(module, "ContractionTable")
-        .def(nb::init<int, int, const std::vector<std::array<int, 4>>&, const std::vector<std::array<int, 2>>&,
-                      const std::vector<std::array<int, 2>>&>(),
-             nb::arg("dim_in"), nb::arg("dim_out"), nb::arg("groups"), nb::arg("pairs"), nb::arg("entries"));
+        .def(nb::init<int, int, const std::vector<std::array<std::uint32_t, 3>>&,
+                      const std::vector<std::array<std::uint32_t, 2>>&,
+                      const std::vector<std::array<std::uint32_t, 3>>&>(),
+             nb::arg("dim_in"), nb::arg("dim_out"), nb::arg("rows"), nb::arg("columns"), nb::arg("entries"));
     nb::class_<Run>(module, "Run")
         .def("__init__",
              [](Run* run, const std::string& instruction_set, bool twice, int threads) {

@@ -80,27 +80,60 @@ ConvolutionStructure<T> ConvolutionTable::view() const {
 template ConvolutionStructure<float> ConvolutionTable::view() const;
 template ConvolutionStructure<double> ConvolutionTable::view() const;
 
-ContractionTable::ContractionTable(int dim_in, int dim_out, const std::vector<std::array<int, 4>>& groups,
-                                   const std::vector<std::array<int, 2>>& pairs,
-                                   const std::vector<std::array<int, 2>>& entries)
-    : dim_in_(dim_in), dim_out_(dim_out), output_start_(dim_out + 1, 0) {
-    for (const auto& [variable, term] : entries) entries_.push_back({variable, term});
-    for (std::size_t n = 0; n < pairs.size(); ++n) {
-        const int end = n + 1 < pairs.size() ? pairs[n + 1][1] : static_cast<int>(entries.size());
-        pairs_.push_back({pairs[n][0], pairs[n][1], end});
-    }
-    for (std::size_t n = 0; n < groups.size(); ++n) {
-        const auto& [output, first, second, begin] = groups[n];
-        const int end = n + 1 < groups.size() ? groups[n + 1][3] : static_cast<int>(pairs.size());
-        groups_.push_back({first, second, begin, end});
+ContractionTable::ContractionTable(int dim_in, int dim_out, const std::vector<std::array<Index, 3>>& rows,
+                                   const std::vector<std::array<Index, 2>>& columns,
+                                   const std::vector<std::array<Index, 3>>& entries)
+    : dim_in_(dim_in),
+      dim_out_(dim_out),
+      output_start_(dim_out + 1, 0),
+      row_start_(rows.size() + 1, 0),
+      column_start_(columns.size() + 1, 0) {
+    for (const auto& [output, first, second] : rows) {
+        row_factors_.push_back({first, second});
         ++output_start_[output + 1];
     }
-    std::partial_sum(output_start_.begin(), output_start_.end(), output_start_.begin());
+    for (const auto& [first, second] : columns) column_factors_.push_back({first, second});
+    for (const auto& [row, column, term] : entries) {
+        by_column_.push_back({row, static_cast<Index>(entry_column_.size())});
+        entry_column_.push_back(column);
+        entry_term_.push_back(term);
+        ++row_start_[row + 1];
+        ++column_start_[column + 1];
+    }
+    for (std::vector<int>* start : {&output_start_, &row_start_, &column_start_})
+        std::partial_sum(start->begin(), start->end(), start->begin());
+    std::stable_sort(by_column_.begin(), by_column_.end(), [&](const Entry& x, const Entry& y) {
+        return entry_column_[x.entry] < entry_column_[y.entry];
+    });
+    std::vector<Factors> products = row_factors_;
+    products.insert(products.end(), column_factors_.begin(), column_factors_.end());
+    share_start_.push_back(0);
+    for (Index variable = 1; variable <= static_cast<Index>(dim_in); ++variable) {
+        for (Index n = 0; n < products.size(); ++n) {
+            const auto& [first, second] = products[n];
+            if (first == variable) shares_.push_back({n, second});
+            if (second == variable) shares_.push_back({n, first});
+        }
+        share_start_.push_back(static_cast<int>(shares_.size()));
+    }
 }
 
 ContractionStructure ContractionTable::view() const {
-    return {dim_in_,        dim_out_,       static_cast<int>(entries_.size()), output_start_.data(),
-            groups_.data(), pairs_.data(), entries_.data()};
+    return {dim_in_,
+            dim_out_,
+            static_cast<int>(by_column_.size()),
+            static_cast<int>(row_factors_.size()),
+            static_cast<int>(column_factors_.size()),
+            output_start_.data(),
+            row_factors_.data(),
+            row_start_.data(),
+            column_factors_.data(),
+            column_start_.data(),
+            entry_column_.data(),
+            entry_term_.data(),
+            by_column_.data(),
+            share_start_.data(),
+            shares_.data()};
 }
 
 Grouping::Grouping(const std::int64_t* group, std::int64_t count, std::int64_t groups, const char* what)

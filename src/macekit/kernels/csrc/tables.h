@@ -46,17 +46,20 @@ class ConvolutionTable {
 // Terms of the symmetric contraction as products of variables; see `kernels/factored_terms.py`.
 class ContractionTable {
    public:
-    // Groups are (output, two variables, first pair), pairs (variable, first entry), entries (variable, term).
-    ContractionTable(int dim_in, int dim_out, const std::vector<std::array<int, 4>>& groups,
-                     const std::vector<std::array<int, 2>>& pairs, const std::vector<std::array<int, 2>>& entries);
+    using Index = std::uint32_t;
+    // Rows are (output, two variables), columns two variables, entries (row, column, term), all ascending.
+    ContractionTable(int dim_in, int dim_out, const std::vector<std::array<Index, 3>>& rows,
+                     const std::vector<std::array<Index, 2>>& columns,
+                     const std::vector<std::array<Index, 3>>& entries);
     ContractionStructure view() const;
 
    private:
     int dim_in_, dim_out_;
-    std::vector<int> output_start_;
-    std::vector<Group> groups_;
-    std::vector<Pair> pairs_;
-    std::vector<Entry> entries_;
+    std::vector<int> output_start_, row_start_, column_start_, share_start_;
+    std::vector<Factors> row_factors_, column_factors_;
+    std::vector<Index> entry_column_, entry_term_;
+    std::vector<Entry> by_column_;
+    std::vector<Share> shares_;
 };
 
 // Positions sorted by group, stable: those of group g are start[g] ... start[g + 1].
