@@ -26,7 +26,13 @@ from macekit.kernels.cpu_arguments import (
     plain,
     plain_or_none,
 )
-from macekit.kernels.cpu_table import table_convolution, table_convolution_backward, table_convolution_backward2
+from macekit.kernels.cpu_table import (
+    table_convolution,
+    table_convolution_backward,
+    table_convolution_backward2,
+    table_convolution_tangent,
+    table_convolution_weights,
+)
 from macekit.kernels.factored_terms import factored_terms
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
@@ -43,6 +49,8 @@ __all__ = [
     "table_convolution",
     "table_convolution_backward",
     "table_convolution_backward2",
+    "table_convolution_tangent",
+    "table_convolution_weights",
 ]
 PRECISIONS = (torch.float32, torch.float64)
 LARGEST_ORDER = 4

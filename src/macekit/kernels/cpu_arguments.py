@@ -15,7 +15,7 @@ from macekit.kernels.structure import ConvolutionStructure
 LARGEST_DEGREE = 4
 WORK_PER_THREAD = 500_000
 """Multiplications that are worth another thread, about 10 µs."""
-FORWARD, BACKWARD, BACKWARD2 = range(3)
+FORWARD, BACKWARD, BACKWARD2, TANGENT, WEIGHTS = range(5)
 INSTRUCTION_SET = _core.instruction_sets()[0]
 """The best one that this processor has."""
 

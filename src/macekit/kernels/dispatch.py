@@ -117,6 +117,44 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The gradients of its gradients."""
 
+    def table_convolution_tangent(
+        self,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_lengths: Tensor | None,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        /,
+    ) -> Tensor:
+        """Its tangent."""
+
+    def table_convolution_weights(
+        self,
+        grad: Tensor,
+        tangent_grad: Tensor,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_lengths: Tensor | None,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        /,
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of a function of it and its tangent by features and table."""
+
     def symmetric_contraction(self, a: Tensor, coefficients: Tensor, species: Tensor, key: str, /) -> Tensor:
         """Equivariant polynomials."""
 

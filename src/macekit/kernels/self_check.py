@@ -59,6 +59,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("table_convolution", of_table),
         ("table_convolution_backward", (grad, *of_table, True, True)),
         ("table_convolution_backward2", (h.cos(), y.cos(), lengths.cos(), None, grad, *of_table, True)),
+        ("table_convolution_tangent", (h.cos(), y.cos(), lengths.cos(), *of_table)),
+        ("table_convolution_weights", (grad, grad.cos(), h.cos(), y.cos(), lengths.cos(), *of_table)),
         ("symmetric_contraction", of_atoms),
         ("symmetric_contraction_backward", (grad_atoms, *of_atoms)),
         ("symmetric_contraction_backward2", (a.cos(), coefficients.cos(), grad_atoms, *of_atoms)),

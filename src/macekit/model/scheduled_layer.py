@@ -93,16 +93,16 @@ class _Adjoints(NamedTuple):
 
 
 class _Tangents(NamedTuple):
-    """Tangents of the values, and what the curvature of convolution and polynomials adds to the last sweep."""
+    """Tangents of the values, and what the curvature of the polynomials adds to the last sweep."""
 
     h: Tensor | None
+    along: tuple[Tensor | None, Tensor | None, Tensor | None]
+    """Of what is sent, of the harmonics and of the distances."""
     messages: Tensor
     mixed: Tensor
     polynomials: Tensor
     to_basis: Tensor
     to_coefficients: Tensor
-    to_sent: Tensor
-    to_table: Tensor
 
 
 class _Sweeps:
@@ -139,15 +139,14 @@ class _Sweeps:
         inputs, adjoints = self.inputs, self.adjoints
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
-        messages, to_sent, _, _, to_table = self._backend.table_convolution_backward2(
-            d_sent, d_y, d_lengths, None, adjoints.messages, *self._convolved(), False
-        )
+        along = d_sent, d_y, d_lengths
+        messages = self._backend.table_convolution_tangent(*along, *self._convolved())
         mixed = inputs.linear(messages)
         basis = mixed if inputs.mix is None else inputs.mix(mixed)
         polynomials, to_basis, to_coefficients = self._backend.symmetric_contraction_backward2(
             basis, None, adjoints.polynomials, *self._contracted()
         )
-        self.moved = _Tangents(d_h, messages, mixed, polynomials, to_basis, to_coefficients, to_sent, to_table)
+        self.moved = _Tangents(d_h, along, messages, mixed, polynomials, to_basis, to_coefficients)
         return self._output(polynomials, d_h)
 
     def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor | None]]:
@@ -161,10 +160,12 @@ class _Sweeps:
             coefficients += moved.to_coefficients
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
-        sent, _, _, table = self._backend.table_convolution_backward(messages, *self._convolved(), False, True)
-        if moved is not None:
-            sent += moved.to_sent
-            table += moved.to_table
+        if moved is not None and adjoints is not None:
+            sent, table = self._backend.table_convolution_weights(
+                messages, adjoints.messages, *moved.along, *self._convolved()
+            )
+        else:
+            sent, _, _, table = self._backend.table_convolution_backward(messages, *self._convolved(), False, True)
         pairs = {
             "up": [(self.h, sent)],
             "linear": [(self.messages, mixed)],

@@ -68,6 +68,7 @@ struct TableArguments {
     const T *tangent_h, *tangent_y;
     const double* tangent_lengths;
     const T* tangent_table;
+    const T* tangent_grad;  // the gradient by the tangent of the output, where that by the output is `grad`
     T *out, *to_h, *to_y;
     double* to_lengths;
     T* to_table;  // all uninitialised
@@ -128,7 +129,7 @@ struct ConvolutionKernels {
 template <class T>
 struct TableKernels {
     using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const TableArguments<T>&, int threads);
-    Kernel passes[3];
+    Kernel passes[5];  // and the tangent of the forward, and gradients of both by the weights
 };
 
 template <class T>

@@ -10,7 +10,8 @@ TableKernels<T> table_kernels();
 template <>
 TableKernels<MACEKIT_REAL> table_kernels<MACEKIT_REAL>() {
     return {table_convolution<MACEKIT_REAL>, table_convolution_backward<MACEKIT_REAL>,
-            table_convolution_backward2<MACEKIT_REAL>};
+            table_convolution_backward2<MACEKIT_REAL>, table_convolution_tangent<MACEKIT_REAL>,
+            table_convolution_weights<MACEKIT_REAL>};
 }
 
 }  // namespace MACEKIT_KERNELS

@@ -188,30 +188,22 @@ struct TableBlock {
         }
     }
 
-    // Gradients of some edges of a receiver by one path. Those by the geometry are sums over lanes still to be made, in
-    // `sums`: [edge][harmonics, then distance][lanes].
-    template <int D, bool tangent, bool geometry, bool weights>
-    void pull_edges(const Path& path, std::int64_t begin, std::int64_t end, const T* pulled, T* to_h, T* to_table,
-                    T* sums) const {
-        in_parts<D, geometry ? 16 : 8>(path.inputs, [&](auto inputs, int first) {
-            pull_part<decltype(inputs)::value, D, tangent, geometry, weights>(
-                path, first, begin, end, pulled + (path.first_product + first * D) * lanes, to_h, to_table, sums);
-        });
-    }
-
-    template <int M, int D, bool tangent, bool geometry, bool weights>
-    MACEKIT_INLINE void pull_part(const Path& path, int first, std::int64_t begin, std::int64_t end, const T* pulled,
-                                  T* to_h, T* to_table, T* sums) const {
-        const int harmonics = structure.harmonics();
+    // Gradients of some edges of a receiver by one path. `pulled` is G of the gradient by the output; with a tangent it is
+    // that of the tangent's gradient, and `besides`, where there is one, that by the output itself. Gradients by the
+    // geometry are sums over lanes still to be made, in `sums`: [edge][harmonics, then distance][lanes].
+    template <int D, bool tangent, bool geometry, bool weights, bool both>
+    void pull_edges(const Path& path, std::int64_t begin, std::int64_t end, const T* pulled, const T* besides, T* to_h,
+                    T* to_table, T* sums) const {
+        const int harmonics = structure.harmonics(), inputs = path.inputs;
         const T* table_of_path = table + path.index * arguments.rows * lanes;
         T* to_table_of_path = weights ? to_table + path.index * arguments.rows * lanes : nullptr;
         const T* y_of_edge = y + begin * harmonics + path.degree * path.degree;
         const T* dy_of_edge = tangent ? dy + begin * harmonics + path.degree * path.degree : nullptr;
         const T* numbers = splines + begin * kSplineNumbers;
         const std::int64_t width = static_cast<std::int64_t>(structure.dim_in) * lanes;
-        const std::int64_t offset = static_cast<std::int64_t>(path.first_input + first) * lanes;
-        V g[M * D];
-        repeat<M * D>([&](auto i) MACEKIT_LAMBDA { g[i.value] = V::load(pulled + i.value * lanes); });
+        const std::int64_t offset = static_cast<std::int64_t>(path.first_input) * lanes;
+        pulled += path.first_product * lanes;
+        if constexpr (both) besides += path.first_product * lanes;
         for (std::int64_t n = begin; n < end; ++n, numbers += kSplineNumbers, y_of_edge += harmonics) {
             const PackedEdge edge = edges[n];
             const Spline<T> spline{numbers};
@@ -229,42 +221,44 @@ struct TableBlock {
                 d_weight = d_weight + interpolate(rows, spline.value());
                 if constexpr (geometry) d_slope = d_slope + interpolate(rows, spline.slope());
             }
+            T* sums_of_edge = geometry ? sums + (n - begin) * (harmonics + 1) * lanes : nullptr;
+            V harmonic[D], d_harmonic[D], to_y[D], along = V::zero(), d_along = V::zero();  // Σ_m u h and its tangent
+            repeat<D>([&](auto d) MACEKIT_LAMBDA {
+                harmonic[d.value] = V::all(y_of_edge[d.value]);
+                if constexpr (tangent) d_harmonic[d.value] = V::all(dy_of_edge[d.value]);
+                if constexpr (geometry)
+                    to_y[d.value] = V::load(sums_of_edge + (path.degree * path.degree + d.value) * lanes);
+            });
             const T* feature = h + edge.atom * width + offset;
             const T* d_feature = tangent ? dh + edge.atom * dh_step * width + offset : nullptr;
             T* to_feature = to_h + edge.atom * width + offset;
-            T* sums_of_edge = geometry ? sums + (n - begin) * (harmonics + 1) * lanes : nullptr;
-            V to_y[D], along = V::zero(), d_along = V::zero();  // Σ_m u h and its tangent
-            if constexpr (geometry)
-                repeat<D>([&](auto d) MACEKIT_LAMBDA {
-                    to_y[d.value] = V::load(sums_of_edge + (path.degree * path.degree + d.value) * lanes);
-                });
-            repeat<M>([&](auto m) MACEKIT_LAMBDA {
-                const V x = V::load(feature + m.value * lanes);
-                const V dx = tangent ? V::load(d_feature + m.value * lanes) : V::zero();
+            const T *g = pulled, *g_besides = besides;
+            for (int m = 0; m < inputs; ++m) {
+                const V x = V::load(feature + m * lanes);
+                const V dx = tangent ? V::load(d_feature + m * lanes) : V::zero();
                 V message;
                 if constexpr (geometry) message = tangent ? fma(d_weight, x, weight * dx) : weight * x;
                 V u = V::zero(), du = V::zero();
                 repeat<D>([&](auto d) MACEKIT_LAMBDA {
-                    const V product = g[m.value * D + d.value];
-                    if constexpr (d.value == 0) {
-                        u = product * V::all(y_of_edge[0]);
-                        if constexpr (tangent) du = product * V::all(dy_of_edge[0]);
-                    } else {
-                        u = fma(product, V::all(y_of_edge[d.value]), u);
-                        if constexpr (tangent) du = fma(product, V::all(dy_of_edge[d.value]), du);
-                    }
+                    const V product = V::load(g + d.value * lanes);
+                    u = d.value == 0 ? product * harmonic[0] : fma(product, harmonic[d.value], u);
+                    if constexpr (tangent)
+                        du = d.value == 0 ? product * d_harmonic[0] : fma(product, d_harmonic[d.value], du);
+                    if constexpr (both) du = fma(V::load(g_besides + d.value * lanes), harmonic[d.value], du);
                     if constexpr (geometry) to_y[d.value] = fma(product, message, to_y[d.value]);
                 });
-                along = m.value == 0 ? u * x : fma(u, x, along);
-                V for_h = V::load(to_feature + m.value * lanes);
+                g += D * lanes;
+                if constexpr (both) g_besides += D * lanes;
+                along = fma(u, x, along);
+                V for_h = V::load(to_feature + m * lanes);
                 if constexpr (tangent) {
-                    d_along = m.value == 0 ? fma(u, dx, du * x) : fma(u, dx, fma(du, x, d_along));
+                    d_along = fma(u, dx, fma(du, x, d_along));
                     for_h = fma(d_weight, u, fma(weight, du, for_h));
                 } else {
                     for_h = fma(weight, u, for_h);
                 }
-                for_h.store(to_feature + m.value * lanes);
-            });
+                for_h.store(to_feature + m * lanes);
+            }
             if constexpr (geometry) {
                 repeat<D>([&](auto d) MACEKIT_LAMBDA {
                     to_y[d.value].store(sums_of_edge + (path.degree * path.degree + d.value) * lanes);

@@ -76,7 +76,7 @@ struct TablePass {
     std::int64_t table_length = arguments.rows * structure.num_paths * arguments.channels;
     int geometry_rows = structure.harmonics() + 1;
 
-    template <bool forward, bool backward, bool tangent, bool geometry, bool weights>
+    template <bool forward, bool backward, bool tangent, bool geometry, bool weights, bool both = false>
     void run() const {
         const std::int64_t harmonics = structure.harmonics();
         const Workspace<T> splines(edges.count * kSplineNumbers), y(edges.count * harmonics);
@@ -110,11 +110,11 @@ struct TablePass {
             if (geometry)
                 for (std::int64_t n = edges.start[owned.first_atom]; n < edges.start[owned.end_atom]; ++n)
                     for (int row = 0; row < geometry_rows; ++row) sums[n * geometry_rows + row] = 0;
-            const Memory memory(*this, backward, tangent, geometry, weights);
+            const Memory memory(*this, backward, tangent, geometry, weights, both);
             for (std::int64_t b = owned.first_block; b < owned.end_block; ++b) {
                 const std::int64_t channel = b * V::lanes, left = arguments.channels - channel;
                 const auto body = [&](auto valid) {
-                    run_block<forward, backward, tangent, geometry, weights>(
+                    run_block<forward, backward, tangent, geometry, weights, both>(
                         owned, channel, valid, memory, {packed.data(), splines.data(), y.data(), dy.data()}, to_h,
                         to_table, sums);
                 };
@@ -139,8 +139,8 @@ struct TablePass {
 
     // Packed numbers of one block, of one worker.
     struct Memory {
-        Workspace<T> table, d_table, h, dh, to_h, to_table, grads, products, sums;
-        Memory(const TablePass& pass, bool backward, bool tangent, bool geometry, bool weights)
+        Workspace<T> table, d_table, h, dh, to_h, to_table, grads, products, besides, sums;
+        Memory(const TablePass& pass, bool backward, bool tangent, bool geometry, bool weights, bool both)
             : table(pass.packed_table()),
               d_table(tangent && pass.arguments.tangent_table ? pass.packed_table() : 0),
               h(pass.packed_h()),
@@ -149,6 +149,7 @@ struct TablePass {
               to_table(weights ? pass.packed_table() : 0),
               grads(backward ? kReceiversAtOnce * pass.structure.dim_out * V::lanes : 0),
               products(kMostReceivers * pass.structure.num_products * V::lanes),
+              besides(both ? kMostReceivers * pass.structure.num_products * V::lanes : 0),
               sums(geometry ? kEdgesAtOnce * pass.geometry_rows * V::lanes : 0) {
             if (tangent && !pass.arguments.tangent_h) dh.clear(pass.structure.dim_in * V::lanes);
         }
@@ -156,7 +157,7 @@ struct TablePass {
     std::int64_t packed_table() const { return arguments.rows * structure.num_paths * V::lanes; }
     std::int64_t packed_h() const { return edges.atoms * structure.dim_in * V::lanes; }
 
-    template <bool forward, bool backward, bool tangent, bool geometry, bool weights, class Lanes>
+    template <bool forward, bool backward, bool tangent, bool geometry, bool weights, bool both, class Lanes>
     void run_block(const Share& owned, std::int64_t channel, Lanes valid, const Memory& memory,
                    const Numbers& numbers, T* to_h, T* to_table, T* sums) const {
         const std::int64_t K = arguments.channels, rows = arguments.rows;
@@ -178,7 +179,7 @@ struct TablePass {
         if constexpr (backward) {
             memory.to_h.clear(packed_h());
             if (weights) memory.to_table.clear(packed_table());
-            pull_block<tangent, geometry, weights>(block, owned, channel, valid, memory, sums);
+            pull_block<tangent, geometry, weights, both>(block, owned, channel, valid, memory, sums);
             unpack(memory.to_h.data(), edges.atoms, inputs, false, K, to_h + channel, valid);
             if (weights) unpack(memory.to_table.data(), rows, paths, true, K, to_table + channel, valid);
         }
@@ -224,15 +225,19 @@ struct TablePass {
     }
 
     // Gradients of all edges. Where they are by the geometry, few edges at once: their sums over lanes take memory.
-    template <bool tangent, bool geometry, bool weights, class Lanes>
+    template <bool tangent, bool geometry, bool weights, bool both, class Lanes>
     void pull_block(const TableBlock<T>& block, const Share& owned, std::int64_t channel, Lanes valid,
                     const Memory& memory, T* sums) const {
         const std::int64_t row = structure.dim_out * arguments.channels, stride = structure.num_products * V::lanes;
-        T* products = memory.products.data();
+        T *products = memory.products.data(), *besides = memory.besides.data();
         in_groups(owned, kEdgesOfGroup, [&](std::int64_t begin, std::int64_t end) {
             several(begin, end, [&](std::int64_t i, auto receivers) {
-                block.template pull<decltype(receivers)::value>(arguments.grad + i * row + channel, memory.grads.data(),
-                                                                products + (i - begin) * stride, stride, valid);
+                constexpr int count = decltype(receivers)::value;
+                const std::int64_t from = i * row + channel, to = (i - begin) * stride;
+                const T* grad = both ? arguments.tangent_grad : arguments.grad;
+                block.template pull<count>(grad + from, memory.grads.data(), products + to, stride, valid);
+                if constexpr (both)
+                    block.template pull<count>(arguments.grad + from, memory.grads.data(), besides + to, stride, valid);
             });
             if constexpr (geometry)
                 for (std::int64_t i = begin; i < end; ++i)
@@ -243,9 +248,10 @@ struct TablePass {
                 for (int p = 0; p < structure.num_paths; ++p)
                     with_components(structure.paths[p].degree, [&](auto components) {
                         for (std::int64_t i = begin; i < end; ++i)
-                            block.template pull_edges<decltype(components)::value, tangent, false, weights>(
+                            block.template pull_edges<decltype(components)::value, tangent, false, weights, both>(
                                 structure.paths[p], edges.start[i], edges.start[i + 1],
-                                products + (i - begin) * stride, memory.to_h.data(), memory.to_table.data(), nullptr);
+                                products + (i - begin) * stride, besides + (i - begin) * stride, memory.to_h.data(),
+                                memory.to_table.data(), nullptr);
                     });
         });
     }
@@ -257,8 +263,8 @@ struct TablePass {
         memory.sums.clear(rows * V::lanes);
         for (int p = 0; p < structure.num_paths; ++p)
             with_components(structure.paths[p].degree, [&](auto components) {
-                block.template pull_edges<decltype(components)::value, tangent, true, weights>(
-                    structure.paths[p], begin, end, products, memory.to_h.data(), memory.to_table.data(),
+                block.template pull_edges<decltype(components)::value, tangent, true, weights, false>(
+                    structure.paths[p], begin, end, products, nullptr, memory.to_h.data(), memory.to_table.data(),
                     memory.sums.data());
             });
         T* totals = sums + begin * geometry_rows;
@@ -310,6 +316,20 @@ void table_convolution_backward2(const ConvolutionStructure<T>& structure, const
         pass.template run<true, true, true, true, true>();
     else
         pass.template run<true, true, true, false, true>();
+}
+
+// The tangent of the forward along those of h, y, distances and table.
+template <class T>
+void table_convolution_tangent(const ConvolutionStructure<T>& structure, const Edges& edges,
+                               const TableArguments<T>& arguments, int threads) {
+    TablePass<T>{structure, edges, arguments, threads}.template run<true, false, true, false, false>();
+}
+
+// Gradients by h and the table of ⟨grad, A⟩ + ⟨tangent_grad, A'⟩ in one sweep.
+template <class T>
+void table_convolution_weights(const ConvolutionStructure<T>& structure, const Edges& edges,
+                               const TableArguments<T>& arguments, int threads) {
+    TablePass<T>{structure, edges, arguments, threads}.template run<false, true, true, false, true, true>();
 }
 
 }  // namespace
