@@ -22,7 +22,7 @@ from macekit.kernels.cpu_arguments import (
 )
 from macekit.kernels.structure import ConvolutionStructure
 
-NO_TANGENTS = (None,) * 4
+NO_TANGENTS = (None,) * 3
 
 
 def table_convolution(
@@ -87,11 +87,19 @@ def table_convolution_backward2(
     """Gradients of Φ with respect to grad, h, y, lengths and table; those by y and lengths empty if not asked for."""
     edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
     grad = plain("grad", grad, edges.shape_out, h.dtype)
-    tangents = edges.tangents(tangent_h, tangent_y, tangent_lengths, tangent_table)
+    tangents = edges.tangents(tangent_h, tangent_y, tangent_lengths)
     out = h.new_empty(edges.shape_out)
     to_h, to_y, to_lengths, to_table = edges.gradients(geometry, True)
     outputs = (out, to_h, *((to_y, to_lengths) if geometry else (None, None)), to_table)
     edges.run(BACKWARD2, grad, tangents, outputs)
+    if tangent_table is not None:  # everything is linear in the table
+        rest = sender, receiver, first, step, key
+        out += table_convolution(h, y, lengths, tangent_table, *rest)
+        more = table_convolution_backward(grad, h, y, lengths, tangent_table, *rest, True, False)
+        to_h += more[0]
+        if geometry:
+            to_y += more[1]
+            to_lengths += more[2]
     return out, to_h, to_y, to_lengths, to_table
 
 
@@ -165,15 +173,12 @@ class _Edges(NamedTuple):
             table.new_empty(table.shape if weights else 0),
         )
 
-    def tangents(
-        self, h: Tensor | None, y: Tensor | None, lengths: Tensor | None, table: Tensor | None = None
-    ) -> tuple[Tensor | None, ...]:
+    def tangents(self, h: Tensor | None, y: Tensor | None, lengths: Tensor | None) -> tuple[Tensor | None, ...]:
         """Checked tangents in the order of the extension."""
         return (
             plain_or_none("tangent_h", h, self.h.shape, self.h.dtype),
             plain_or_none("tangent_y", y, self.y.shape, self.h.dtype),
             plain_or_none("tangent_lengths", lengths, self.lengths.shape, torch.float64),
-            plain_or_none("tangent_table", table, self.table.shape, self.h.dtype),
         )
 
     def run(

@@ -25,15 +25,21 @@ struct Path {
     int first_product;  // products are ordered (component of the sender, component of the harmonics)
 };
 
+// The sender's features of one degree: their first row, their first path among those by the order of `path_order`, and
+// the first of their products.
+struct SenderDegree {
+    int degree, first_input, first_path, first_product;
+};
+
 template <class T>
 struct ConvolutionStructure {
-    int dim_in, dim_out, num_paths, max_ell, num_products;
+    int dim_in, dim_out, num_paths, max_ell, num_products, num_degrees;
     const Path* paths;        // by ascending degree of the harmonics
     const int* degree_start;  // paths of degree l are degree_start[l] ... degree_start[l + 1]
     Sparse<T> row_terms;      // rows of the output out of products
     Sparse<T> product_terms;  // the transpose
-    Sparse<T> path_terms;     // row_terms in the order of the paths: path n has path_rows[n] ... path_rows[n + 1]
-    const int* path_rows;
+    const SenderDegree* degrees;
+    const int* path_order;  // positions of radial functions by ascending degree of the sender, harmonics and output
     int harmonics() const { return (max_ell + 1) * (max_ell + 1); }
 };
 
@@ -67,7 +73,6 @@ struct TableArguments {
     const T *table, *grad;
     const T *tangent_h, *tangent_y;
     const double* tangent_lengths;
-    const T* tangent_table;
     const T* tangent_grad;  // the gradient by the tangent of the output, where that by the output is `grad`
     T *out, *to_h, *to_y;
     double* to_lengths;

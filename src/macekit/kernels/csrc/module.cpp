@@ -84,11 +84,11 @@ struct Knots {
 
 template <class T>
 void convolve_table(const ConvolutionTable& table, const Run& run, int pass, const Edges& edges, std::int64_t channels,
-                    const Knots& knots, const std::array<Address, 15>& p) {
+                    const Knots& knots, const std::array<Address, 14>& p) {
     const TableArguments<T> arguments = {
         channels,     knots.rows,   knots.first,  knots.step,        at<T>(p[0]),      at<T>(p[1]),  at<double>(p[2]),
         at<T>(p[3]),  at<T>(p[4]),  at<T>(p[5]),  at<T>(p[6]),       at<double>(p[7]), at<T>(p[8]),  at<T>(p[9]),
-        at<T>(p[10]), at<T>(p[11]), at<T>(p[12]), at<double>(p[13]), at<T>(p[14])};
+        at<T>(p[10]), at<T>(p[11]), at<double>(p[12]), at<T>(p[13])};
     table_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
 }
 
@@ -96,7 +96,7 @@ void convolve_table(const ConvolutionTable& table, const Run& run, int pass, con
 // a function of the output and its tangent); addresses in the order of `TableArguments`.
 void table_convolution(const ConvolutionTable& table, const Run& run, int pass, std::int64_t atoms, std::int64_t count,
                        std::int64_t channels, const Knots& knots, Address sender, Address receiver,
-                       const std::array<Address, 15>& addresses) {
+                       const std::array<Address, 14>& addresses) {
     const nb::gil_scoped_release without_gil;
     const SortedEdges edges(atoms, count, sender, receiver);
     if (run.twice)
