@@ -40,23 +40,41 @@ std::int64_t make_spline(const TableArguments<T>& arguments, double r, double ra
     return static_cast<std::int64_t>(g);
 }
 
-// Copies one block of channels of [outer][inner][K] to [outer][position in order][lanes]; no order is that of the rows.
-template <class T, class Lanes>
-void pack(const T* numbers, std::int64_t outer, int inner, const int* order, std::int64_t channels, T* packed,
-          Lanes valid) {
-    using V = Register<T>;
-    for (std::int64_t i = 0; i < outer; ++i, numbers += inner * channels, packed += inner * V::lanes)
-        for (int j = 0; j < inner; ++j)
-            V::load(numbers + (order ? order[j] : j) * channels, valid).store(packed + j * V::lanes);
-}
+// Rows of packed numbers [outer][inner][lanes] of one block of channels of [outer][inner][K], where `order` has the
+// positions of the inner ones, and `used` tells which of the outer ones there are; null: in order, and all.
+struct Rows {
+    std::int64_t outer;
+    int inner;
+    const int* order;
+    const char* used;
+    int position(int j) const { return order ? order[j] : j; }
+    bool is_used(std::int64_t i) const { return used == nullptr || used[i]; }
+};
 
 template <class T, class Lanes>
-void unpack(const T* packed, std::int64_t outer, int inner, const int* order, std::int64_t channels, T* numbers,
-            Lanes valid) {
+void pack(const T* numbers, const Rows& rows, std::int64_t channels, T* packed, Lanes valid) {
     using V = Register<T>;
-    for (std::int64_t i = 0; i < outer; ++i, numbers += inner * channels, packed += inner * V::lanes)
-        for (int j = 0; j < inner; ++j)
-            V::load(packed + j * V::lanes).store(numbers + (order ? order[j] : j) * channels, valid);
+    for (std::int64_t i = 0; i < rows.outer; ++i, numbers += rows.inner * channels, packed += rows.inner * V::lanes)
+        if (rows.is_used(i))
+            for (int j = 0; j < rows.inner; ++j)
+                V::load(numbers + rows.position(j) * channels, valid).store(packed + j * V::lanes);
+}
+
+template <class T>
+void clear(const Rows& rows, T* packed) {
+    const std::size_t length = static_cast<std::size_t>(rows.inner) * Register<T>::lanes;
+    for (std::int64_t i = 0; i < rows.outer; ++i)
+        if (rows.is_used(i)) std::memset(packed + i * length, 0, length * sizeof(T));
+}
+
+// What is not used is zero.
+template <class T, class Lanes>
+void unpack(const T* packed, const Rows& rows, std::int64_t channels, T* numbers, Lanes valid) {
+    using V = Register<T>;
+    for (std::int64_t i = 0; i < rows.outer; ++i, numbers += rows.inner * channels, packed += rows.inner * V::lanes)
+        for (int j = 0; j < rows.inner; ++j)
+            (rows.is_used(i) ? V::load(packed + j * V::lanes) : V::zero())
+                .store(numbers + rows.position(j) * channels, valid);
 }
 
 // What a pass makes.
@@ -96,6 +114,10 @@ struct TablePass {
             const std::int64_t end = part(edges.count, grid.workers(), worker + 1);
             for (std::int64_t n = first; n < end; ++n) open_edge(n, packed.data(), splines.data(), y.data(), dy.data());
         });
+        const Workspace<char> used(arguments.rows);
+        used.clear(arguments.rows);
+        for (std::int64_t n = 0; n < edges.count; ++n)
+            for (int q = 0; q < kSplineRows; ++q) used.data()[packed.data()[n].row + q] = 1;
         const std::int64_t copies = makes.to_h ? grid.ranges - 1 : 0;
         const Workspace<T> h_copies(copies * h_length), table_copies(makes.weights ? copies * table_length : 0);
         const std::int64_t geometry_length = edges.count * geometry_rows;
@@ -120,12 +142,13 @@ struct TablePass {
                                          memory.dh.data(),
                                          structure.dim_in * V::lanes,
                                          arguments.tangent_h ? structure.dim_in * V::lanes : 0};
+            const Rows rows = {arguments.rows, structure.num_paths, structure.path_order, used.data()};
             for (std::int64_t b = owned.first_block; b < owned.end_block; ++b) {
                 const std::int64_t channel = b * V::lanes, left = arguments.channels - channel;
                 if (left >= V::lanes)
-                    run_block(owned, channel, Full(), memory, given, to_h, to_table, sums);
+                    run_block(owned, channel, Full(), memory, given, rows, to_h, to_table, sums);
                 else
-                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, to_h, to_table, sums);
+                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, rows, to_h, to_table, sums);
             }
         });
         if (!makes.to_h) return;
@@ -173,25 +196,24 @@ struct TablePass {
 
     template <class Lanes>
     void run_block(const Share& owned, std::int64_t channel, Lanes valid, const Memory& memory,
-                   const TableEdges<T>& given, T* to_h, T* to_table, T* sums) const {
-        const std::int64_t K = arguments.channels, rows = arguments.rows;
-        const int paths = structure.num_paths, inputs = structure.dim_in;
-        const int* order = structure.path_order;
-        pack(arguments.table + channel, rows, paths, order, K, memory.table.data(), valid);
-        pack(arguments.h + channel, edges.atoms, inputs, nullptr, K, memory.h.data(), valid);
+                   const TableEdges<T>& given, const Rows& rows, T* to_h, T* to_table, T* sums) const {
+        const std::int64_t K = arguments.channels;
+        const Rows features = {edges.atoms, structure.dim_in, nullptr, nullptr};
+        pack(arguments.table + channel, rows, K, memory.table.data(), valid);
+        pack(arguments.h + channel, features, K, memory.h.data(), valid);
         if (makes.tangent && arguments.tangent_h)
-            pack(arguments.tangent_h + channel, edges.atoms, inputs, nullptr, K, memory.dh.data(), valid);
+            pack(arguments.tangent_h + channel, features, K, memory.dh.data(), valid);
         if (makes.out) several(owned, [&](std::int64_t i, auto receivers) {
             send<decltype(receivers)::value>(given, i, channel, valid, memory);
         });
         if (!makes.to_h) return;
-        memory.to_h.clear(packed_h());
-        if (makes.weights) memory.to_table.clear(packed_table());
+        clear(features, memory.to_h.data());
+        if (makes.weights) clear(rows, memory.to_table.data());
         several(owned, [&](std::int64_t i, auto receivers) {
             take<decltype(receivers)::value>(given, i, channel, valid, memory, sums);
         });
-        unpack(memory.to_h.data(), edges.atoms, inputs, nullptr, K, to_h + channel, valid);
-        if (makes.weights) unpack(memory.to_table.data(), rows, paths, order, K, to_table + channel, valid);
+        unpack(memory.to_h.data(), features, K, to_h + channel, valid);
+        if (makes.weights) unpack(memory.to_table.data(), rows, K, to_table + channel, valid);
     }
 
     // Calls function(i, Number<n>) for all receivers i ... i + n - 1.
@@ -202,19 +224,26 @@ struct TablePass {
         for (; i < owned.end_atom; ++i) function(i, Number<1>());
     }
 
+    // Has rows brought to the caches while something else is computed: they are too far apart for the processor to guess.
+    template <int is_written>
+    void fetch(const T* first, int rows) const {
+        for (int n = 0; n < rows; ++n) __builtin_prefetch(first + n * arguments.channels, is_written, is_written ? 3 : 2);
+    }
+
     // Messages to some receivers.
     template <int receivers, class Lanes>
     void send(const TableEdges<T>& given, std::int64_t first, std::int64_t channel, Lanes valid,
               const Memory& memory) const {
         const std::int64_t row = structure.dim_out * arguments.channels, stride = structure.num_products * V::lanes;
+        T* const out = arguments.out + first * row + channel;
+        fetch<1>(out, receivers * structure.dim_out);
         for (int d = 0; d < structure.num_degrees; ++d) {
             const auto sum = makes.tangent ? memory.sweeps[d].tangents : memory.sweeps[d].values;
             for (int i = 0; i < receivers; ++i)
                 sum(given, edges.start[first + i], edges.start[first + i + 1], structure.degrees[d],
                     memory.products.data() + i * stride);
         }
-        couple<receivers>(structure, memory.products.data(), stride, arguments.out + first * row + channel,
-                          arguments.channels, valid);
+        couple<receivers>(structure, memory.products.data(), stride, out, arguments.channels, valid);
     }
 
     // Gradients of the edges of some receivers.
@@ -229,7 +258,12 @@ struct TablePass {
         if (makes.both)
             pull<receivers>(structure, arguments.grad + from, arguments.channels, memory.grads.data(),
                             memory.besides.data(), stride, valid);
+        const std::int64_t row = structure.dim_out * arguments.channels, next = from + receivers * row;
         for (int i = 0; i < receivers; ++i) {
+            if (first + receivers + i < edges.atoms) {
+                fetch<0>(grad + next + i * row, structure.dim_out);
+                if (makes.both) fetch<0>(arguments.grad + next + i * row, structure.dim_out);
+            }
             const TableGradients<T> to = {memory.products.data() + i * stride, memory.besides.data() + i * stride,
                                           memory.to_h.data(), memory.to_table.data(), memory.sums.data()};
             const std::int64_t begin = edges.start[first + i], end = edges.start[first + i + 1];
