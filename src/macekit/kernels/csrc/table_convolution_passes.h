@@ -297,16 +297,21 @@ struct TablePass {
     void collect(const T* parts) const {
         const int harmonics = structure.harmonics();
         const std::int64_t length = edges.count * geometry_rows;
-        for (std::int64_t n = 0; n < edges.count; ++n)
-            for (int row = 0; row < geometry_rows; ++row) {
-                T total = 0;
-                for (int share = 0; share < grid.shares; ++share)
-                    total += parts[share * length + n * geometry_rows + row];
-                if (row < harmonics)
-                    arguments.to_y[edges.edge[n] * harmonics + row] = total;
-                else
-                    arguments.to_lengths[edges.edge[n]] = total;
+        run_workers(grid.workers(), [&](int worker) {
+            const std::int64_t end = part(edges.count, grid.workers(), worker + 1);
+            for (std::int64_t n = part(edges.count, grid.workers(), worker); n < end; ++n) {
+                T* const to_y = arguments.to_y + edges.edge[n] * harmonics;
+                const T* const sums = parts + n * geometry_rows;
+                for (int row = 0; row < geometry_rows; ++row) {
+                    T total = sums[row];
+                    for (int share = 1; share < grid.shares; ++share) total += sums[share * length + row];
+                    if (row < harmonics)
+                        to_y[row] = total;
+                    else
+                        arguments.to_lengths[edges.edge[n]] = total;
+                }
             }
+        });
     }
 };
 
