@@ -70,6 +70,26 @@ def table_convolution(
     receiver: int,
     addresses: Sequence[int],
 ) -> None: ...
+def lanes(run: Run) -> int: ...
+def matrix_products(
+    run: Run,
+    blocks: Sequence[tuple[int, ...]],
+    scales: Sequence[float],
+    width_in: int,
+    width_out: int,
+    source: int,
+    target: int,
+    transposed: bool,
+) -> None: ...
+def matrix_gradients(
+    run: Run,
+    blocks: Sequence[tuple[int, ...]],
+    scales: Sequence[float],
+    width_in: int,
+    width_out: int,
+    x: Sequence[int],
+    y: Sequence[int],
+) -> None: ...
 
 class SortedSystem: ...
 

@@ -26,6 +26,7 @@ from macekit.kernels.cpu_arguments import (
     plain,
     plain_or_none,
 )
+from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
 from macekit.kernels.cpu_table import table_convolution, table_convolution_backward, table_convolution_backward2
 from macekit.kernels.factored_terms import factored_terms
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
@@ -36,6 +37,8 @@ __all__ = [
     "edge_convolution",
     "edge_convolution_backward",
     "edge_convolution_backward2",
+    "matrix_gradients",
+    "matrix_products",
     "serves",
     "symmetric_contraction",
     "symmetric_contraction_backward",

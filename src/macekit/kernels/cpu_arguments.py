@@ -46,6 +46,16 @@ def how_to_run(tensor: Tensor, work: int) -> _core.Run:
     return _core.Run(INSTRUCTION_SET, tensor.dtype == torch.float64, threads)
 
 
+def lanes(dtype: torch.dtype) -> int:
+    """Numbers in a register."""
+    return _lanes(INSTRUCTION_SET, dtype)
+
+
+@cache
+def _lanes(instruction_set: str, dtype: torch.dtype) -> int:
+    return _core.lanes(_core.Run(instruction_set, dtype == torch.float64, 1))
+
+
 @cache
 def convolution_table(key: str) -> _core.ConvolutionTable:
     """A `ConvolutionStructure` for the kernels."""

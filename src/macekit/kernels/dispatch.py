@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from macekit.errors import BackendUnavailable, did_you_mean
 from macekit.kernels import reference
+from macekit.kernels.reference_matrices import MatrixBlock
 from macekit.kernels.self_check import largest_difference
 
 AUTO = "auto"
@@ -137,6 +138,26 @@ class Backend(Protocol):
         /,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of their gradients."""
+
+    def matrix_products(
+        self,
+        x: Tensor,
+        matrices: Sequence[Tensor],
+        blocks: Sequence[MatrixBlock],
+        shape: tuple[int, ...],
+        transposed: bool,
+        /,
+    ) -> Tensor:
+        """Features times one matrix per degree."""
+
+    def matrix_gradients(
+        self,
+        pairs: Sequence[tuple[Tensor, Tensor]],
+        blocks: Sequence[MatrixBlock],
+        shapes: Sequence[tuple[int, ...]],
+        /,
+    ) -> tuple[Tensor, ...]:
+        """Gradients of the matrices."""
 
 
 class Loaded(NamedTuple):
