@@ -28,10 +28,12 @@ from macekit.errors import BackendUnavailable, did_you_mean
 from macekit.kernels import reference
 from macekit.kernels.reference_matrices import MatrixBlock
 from macekit.kernels.self_check import largest_difference
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 AUTO = "auto"
 NAMES = (AUTO, "reference", "cpu")
 VARIABLE = "MACEKIT_BACKEND"
+Structure = ConvolutionStructure | ContractionStructure
 logger = logging.getLogger("macekit")
 
 
@@ -165,8 +167,8 @@ class Loaded(NamedTuple):
 
     backend: Backend | None
     """None: it cannot serve."""
-    serves: Callable[[Tensor], bool]
-    """Whether it is for tensors of this device and precision."""
+    serves: Callable[[Tensor, Structure | None], bool]
+    """Whether it is for tensors of this device and precision, and has a structure."""
     reason: str
     """Why it serves, or why not."""
 
@@ -208,8 +210,8 @@ def select(name: str) -> Backend | None:
     return loaded.backend
 
 
-def backend_for(tensor: Tensor) -> Backend:
-    """The backend that serves a tensor's device and precision.
+def backend_for(tensor: Tensor, structure: Structure | None = None) -> Backend:
+    """The backend that serves a tensor's device and precision, and a coupling structure.
 
     Raises:
         BackendUnavailable: If a backend was chosen by name that is not for this tensor.
@@ -217,15 +219,25 @@ def backend_for(tensor: Tensor) -> Backend:
     name = _chosen.get() or _of_process()
     if name == AUTO:
         fast = load(_automatic())
-        return fast.backend if fast.backend is not None and fast.serves(tensor) else reference
+        return fast.backend if fast.backend is not None and fast.serves(tensor, structure) else reference
     backend = select(name)
     assert backend is not None
-    if not load(name).serves(tensor):
+    if not load(name).serves(tensor, None):  # it says itself which structure it lacks
         raise BackendUnavailable(
             f"the backend '{name}' was chosen by name and is not for {tensor.dtype} on {tensor.device}",
             "choose 'auto' or 'reference', or move the model",
         )
     return backend
+
+
+def convolution_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `ConvolutionStructure` of a key."""
+    return backend_for(tensor, ConvolutionStructure.from_key(key))
+
+
+def contraction_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `ContractionStructure` of a key."""
+    return backend_for(tensor, ContractionStructure.from_key(key))
 
 
 def is_compiled() -> bool:
@@ -246,11 +258,11 @@ def is_compiled() -> bool:
 def load(name: str) -> Loaded:
     """Import a backend and check it against the reference, once in a process."""
     if name == "reference":
-        return Loaded(reference, lambda tensor: True, "it is pure torch")
+        return Loaded(reference, lambda tensor, structure: True, "it is pure torch")
     try:
         module = importlib.import_module(f"macekit.kernels.{name}")
     except ImportError as failure:
-        return Loaded(None, lambda tensor: False, f"the C++ extension is not there ({failure})")
+        return Loaded(None, lambda tensor, structure: False, f"the C++ extension is not there ({failure})")
     backend = cast(Backend, module)
     refusal = largest_difference(backend)
     if refusal is not None:
