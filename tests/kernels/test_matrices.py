@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels.arguments import strided
 from macekit.kernels import dispatch, reference, sweeps
 from macekit.kernels.reference_matrices import MatrixBlock
-from macekit.model.matrices import Layout, Span, per_degree
+from macekit.model.matrices import Layout, Span, _plan, per_degree
 
 Normal = Callable[..., Tensor]
 ATOMS = {"none": (0, 0, 0), "one": (0, 1, 0), "some": (5, 0, 8), "many": (40, 3, 90)}
@@ -99,11 +99,11 @@ def test_every_instruction_set_gives_the_numbers_of_the_reference(
                 layout = layout_of(channels, (7, 0, 30))
                 matrices = [normal(*shape).to(dtype) for shape in shapes_of(layout)]
                 x, y = normal(37, *layout.shape_in).to(dtype), normal(37, *layout.shape_out).to(dtype)
-                blocks = layout._blocks(37)
+                plan = _plan(layout, 37)
                 calls = (
-                    ("matrix_products", (strided(x), [strided(m) for m in matrices], blocks, layout.shape_out, False)),
-                    ("matrix_products", (strided(y), matrices, blocks, layout.shape_in, True)),
-                    ("matrix_gradients", ([(x, strided(y)), (x + 1, y)], blocks, shapes_of(layout))),
+                    ("matrix_products", (strided(x), [strided(m) for m in matrices], plan, False)),
+                    ("matrix_products", (strided(y), matrices, plan, True)),
+                    ("matrix_gradients", ([(x, strided(y)), (x + 1, y)], plan)),
                 )
                 for name, arguments in calls:
                     found, expected = (getattr(module, name)(*arguments) for module in (cpu, reference))
@@ -125,8 +125,8 @@ def test_the_number_of_threads_does_not_change_a_bit(normal: Normal, monkeypatch
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            product = cpu.matrix_products(x, matrices, layout._blocks(37), layout.shape_out, False)
-            found.append((product, *cpu.matrix_gradients([(x, y)], layout._blocks(37), shapes_of(layout))))
+            product = cpu.matrix_products(x, matrices, _plan(layout, 37), False)
+            found.append((product, *cpu.matrix_gradients([(x, y)], _plan(layout, 37))))
     finally:
         torch.set_num_threads(before)
     for one, other in zip(*found, strict=True):

@@ -71,24 +71,17 @@ def table_convolution(
     addresses: Sequence[int],
 ) -> None: ...
 def lanes(run: Run) -> int: ...
+
+class MatrixPlan:
+    def __init__(
+        self, width_in: int, width_out: int, blocks: Sequence[tuple[int, ...]], scales: Sequence[float]
+    ) -> None: ...
+
 def matrix_products(
-    run: Run,
-    blocks: Sequence[tuple[int, ...]],
-    scales: Sequence[float],
-    width_in: int,
-    width_out: int,
-    source: int,
-    target: int,
-    transposed: bool,
+    plan: MatrixPlan, run: Run, matrices: Sequence[int], source: int, target: int, transposed: bool
 ) -> None: ...
 def matrix_gradients(
-    run: Run,
-    blocks: Sequence[tuple[int, ...]],
-    scales: Sequence[float],
-    width_in: int,
-    width_out: int,
-    x: Sequence[int],
-    y: Sequence[int],
+    plan: MatrixPlan, run: Run, matrices: Sequence[int], x: Sequence[int], y: Sequence[int]
 ) -> None: ...
 
 class SortedSystem: ...

@@ -4,65 +4,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from macekit.kernels import _core, reference_matrices
 from macekit.kernels.cpu_arguments import how_to_run, lanes, plain
-from macekit.kernels.reference_matrices import MatrixBlock, empty_result
+from macekit.kernels.reference_matrices import MatrixPlan
+
+PLANS_KEPT = 512
 
 
-def matrix_products(
-    x: Tensor, matrices: Sequence[Tensor], blocks: Sequence[MatrixBlock], shape: tuple[int, ...], transposed: bool
-) -> Tensor:
-    """S x W for all blocks, or S x Wᵀ, [N, *shape]; channels that leave a remainder of a register go through torch."""
-    if not _fill_registers(blocks, x.dtype):
-        return reference_matrices.matrix_products(x, matrices, blocks, shape, transposed)
-    x = plain("x", x, tuple(x.shape), x.dtype)
-    matrices = [plain("matrix", matrix, tuple(matrix.shape), x.dtype) for matrix in matrices]
-    result = empty_result(x, blocks, shape, transposed)
-    width, width_of_result = math.prod(x.shape[1:]), math.prod(shape)
-    widths = (width_of_result, width) if transposed else (width, width_of_result)
-    _core.matrix_products(
-        how_to_run(x, _work(blocks)), _numbers(blocks, matrices), [block.scale for block in blocks],
-        *widths, x.data_ptr(), result.data_ptr(), transposed,
-    )  # fmt: skip
+def matrix_products(x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool) -> Tensor:
+    """S x W for all blocks, or S x Wᵀ; channels that leave a remainder of a register go through torch."""
+    native, width = _native(plan)
+    if width % lanes(x.dtype):
+        return reference_matrices.matrix_products(x, matrices, plan, transposed)
+    x = plain("x", x, (plan.atoms, *(plan.shape_out if transposed else plan.shape_in)), x.dtype)
+    given = [plain("matrix", each, shape, x.dtype) for each, shape in zip(matrices, plan.shapes, strict=True)]
+    result = plan.empty_features(x, transposed)
+    run, addresses = how_to_run(x, plan.work), [matrix.data_ptr() for matrix in given]
+    _core.matrix_products(native, run, addresses, x.data_ptr(), result.data_ptr(), transposed)
     return result
 
 
-def matrix_gradients(
-    pairs: Sequence[tuple[Tensor, Tensor]], blocks: Sequence[MatrixBlock], shapes: Sequence[tuple[int, ...]]
-) -> tuple[Tensor, ...]:
-    """S Σ xᵀ y over pairs of features, as tensors of these shapes."""
-    x, y = pairs[0]
-    if not _fill_registers(blocks, x.dtype):
-        return reference_matrices.matrix_gradients(pairs, blocks, shapes)
-    left = [plain("x", one, tuple(x.shape), x.dtype) for one, _ in pairs]
-    right = [plain("y", other, tuple(y.shape), x.dtype) for _, other in pairs]
-    covered = len(blocks) == sum(math.prod(shape[:-2]) for shape in shapes)
-    make = torch.empty if covered else torch.zeros
-    matrices = tuple(make(shape, dtype=x.dtype) for shape in shapes)
+def matrix_gradients(pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan) -> tuple[Tensor, ...]:
+    """S Σ xᵀ y over pairs of features, as tensors of the plan's shapes."""
+    dtype, (native, width) = pairs[0][0].dtype, _native(plan)
+    if width % lanes(dtype):
+        return reference_matrices.matrix_gradients(pairs, plan)
+    left = [plain("x", x, (plan.atoms, *plan.shape_in), dtype) for x, _ in pairs]
+    right = [plain("y", y, (plan.atoms, *plan.shape_out), dtype) for _, y in pairs]
+    matrices = plan.empty_matrices(left[0])
     _core.matrix_gradients(
-        how_to_run(x, len(pairs) * _work(blocks)), _numbers(blocks, matrices), [block.scale for block in blocks],
-        math.prod(x.shape[1:]), math.prod(y.shape[1:]),
-        [one.data_ptr() for one in left], [other.data_ptr() for other in right],
+        native, how_to_run(left[0], len(pairs) * plan.work), [matrix.data_ptr() for matrix in matrices],
+        [x.data_ptr() for x in left], [y.data_ptr() for y in right],
     )  # fmt: skip
     return matrices
 
 
-def _work(blocks: Sequence[MatrixBlock]) -> int:
-    """Multiplications."""
-    return sum((b.end - b.begin) * b.components * b.fan_in * b.fan_out for b in blocks)
-
-
-def _numbers(blocks: Sequence[MatrixBlock], matrices: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    """Address of every matrix and the integers of its block, in the order of the extension."""
-    first = [matrix.data_ptr() for matrix in matrices]
-    size = matrices[0].element_size() if matrices else 0
-    return [(first[b.matrix] + b.number * b.fan_in * b.fan_out * size, *b[2:9]) for b in blocks]
-
-
-def _fill_registers(blocks: Sequence[MatrixBlock], dtype: torch.dtype) -> bool:
-    width = lanes(dtype)
-    return all(block.fan_in % width == 0 and block.fan_out % width == 0 for block in blocks)
+@lru_cache(maxsize=PLANS_KEPT)
+def _native(plan: MatrixPlan) -> tuple[_core.MatrixPlan, int]:
+    """The plan for the extension, and a number of channels that all of its fans are multiples of."""
+    width = math.gcd(*(fan for block in plan.blocks for fan in (block.fan_in, block.fan_out)))
+    native = _core.MatrixPlan(
+        math.prod(plan.shape_in),
+        math.prod(plan.shape_out),
+        [tuple(block[:9]) for block in plan.blocks],
+        [block.scale for block in plan.blocks],
+    )
+    return native, width

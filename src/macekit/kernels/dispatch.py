@@ -26,7 +26,7 @@ from torch import Tensor
 
 from macekit.errors import BackendUnavailable, did_you_mean
 from macekit.kernels import reference
-from macekit.kernels.reference_matrices import MatrixBlock
+from macekit.kernels.reference_matrices import MatrixPlan
 from macekit.kernels.self_check import largest_difference
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
@@ -141,24 +141,10 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of their gradients."""
 
-    def matrix_products(
-        self,
-        x: Tensor,
-        matrices: Sequence[Tensor],
-        blocks: Sequence[MatrixBlock],
-        shape: tuple[int, ...],
-        transposed: bool,
-        /,
-    ) -> Tensor:
+    def matrix_products(self, x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool, /) -> Tensor:
         """Features times one matrix per degree."""
 
-    def matrix_gradients(
-        self,
-        pairs: Sequence[tuple[Tensor, Tensor]],
-        blocks: Sequence[MatrixBlock],
-        shapes: Sequence[tuple[int, ...]],
-        /,
-    ) -> tuple[Tensor, ...]:
+    def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
         """Gradients of the matrices."""
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -53,24 +55,65 @@ class MatrixBlock(NamedTuple):
         return tensors[self.matrix].view(-1, self.fan_in, self.fan_out)[self.number]
 
 
-def matrix_products(
-    x: Tensor, matrices: Sequence[Tensor], blocks: Sequence[MatrixBlock], shape: tuple[int, ...], transposed: bool
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class MatrixPlan:
+    """The blocks of one map of features, and sizes that follow from them."""
+
+    blocks: tuple[MatrixBlock, ...]
+    """No two of them have a matrix, or a place in the rows, in common."""
+    atoms: int
+    """N."""
+    shape_in: tuple[int, ...]
+    """Of the features of one atom."""
+    shape_out: tuple[int, ...]
+    """Of the result of one atom."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of the tensors with the matrices, [fan_in, fan_out] or [S, fan_in, fan_out] each."""
+
+    @cached_property
+    def work(self) -> int:
+        """Multiplications."""
+        return sum((b.end - b.begin) * b.components * b.fan_in * b.fan_out for b in self.blocks)
+
+    def empty_features(self, like: Tensor, transposed: bool) -> Tensor:
+        """Features for the result of `matrix_products`, zeros where blocks do not cover all of them."""
+        shape = self.shape_in if transposed else self.shape_out
+        make = torch.empty if self._covers[transposed] else torch.zeros
+        return make(self.atoms, *shape, dtype=like.dtype, device=like.device)
+
+    def empty_matrices(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Tensors for the result of `matrix_gradients`, zeros where some matrices have no block."""
+        make = torch.empty if self._covers[2] else torch.zeros
+        return tuple(make(shape, dtype=like.dtype, device=like.device) for shape in self.shapes)
+
+    @cached_property
+    def _covers(self) -> tuple[bool, bool, bool]:
+        """Whether blocks cover all of the output, of the input, and of the matrices."""
+        rows_out = sum((b.end - b.begin) * b.components * b.fan_out for b in self.blocks)
+        rows_in = sum((b.end - b.begin) * b.components * b.fan_in for b in self.blocks)
+        matrices = sum(math.prod(shape[:-2]) for shape in self.shapes)
+        return (
+            rows_out == self.atoms * math.prod(self.shape_out),
+            rows_in == self.atoms * math.prod(self.shape_in),
+            len(self.blocks) == matrices,
+        )
+
+
+def matrix_products(x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool) -> Tensor:
     """S x W for all blocks, or S x Wᵀ.
 
     Args:
-        x: Features, [N, ...].
-        matrices: [fan_in, fan_out], or [S, fan_in, fan_out] each.
-        blocks: No two of them have places of the result in common.
-        shape: Of the result of one atom.
+        x: Features, [N, *shape_in], or [N, *shape_out].
+        matrices: In the shapes of the plan.
+        plan: What is multiplied by what.
         transposed: Whether x is at the output of the matrices.
 
     Returns:
-        [N, *shape]; zeros where no block is.
+        [N, *shape_out], or [N, *shape_in]; zeros where no block is.
     """
     x, matrices = x.contiguous(), [matrix.contiguous() for matrix in matrices]
-    result = empty_result(x, blocks, shape, transposed)
-    for block in blocks:
+    result = plan.empty_features(x, transposed)
+    for block in plan.blocks:
         source, target = (
             (block.of_output(x), block.of_input(result)) if transposed else (block.of_input(x), block.of_output(result))
         )
@@ -80,35 +123,25 @@ def matrix_products(
     return result
 
 
-def matrix_gradients(
-    pairs: Sequence[tuple[Tensor, Tensor]], blocks: Sequence[MatrixBlock], shapes: Sequence[tuple[int, ...]]
-) -> tuple[Tensor, ...]:
+def matrix_gradients(pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan) -> tuple[Tensor, ...]:
     """S Σ xᵀ y over pairs of features of input and output.
 
     Args:
-        pairs: Features [N, ...] of both; at least one pair.
-        blocks: No two of them have the same matrix.
-        shapes: Of the tensors with the matrices.
+        pairs: Features [N, *shape_in] and [N, *shape_out]; at least one pair.
+        plan: What is multiplied by what.
 
     Returns:
-        Tensors of these shapes; zeros in matrices without a block.
+        Tensors of the plan's shapes; zeros in matrices without a block.
     """
     pairs = [(x.contiguous(), y.contiguous()) for x, y in pairs]
-    matrices = tuple(pairs[0][0].new_zeros(shape) for shape in shapes)
-    for block in blocks:
-        matrix = block.matrix_of(matrices)
+    matrices = plan.empty_matrices(pairs[0][0])
+    for block in plan.blocks:
+        matrix, beta = block.matrix_of(matrices), 0.0
         for x, y in pairs:  # component by component: a copy of all of them would cost more than the product
             for left, right in zip(block.of_input(x).unbind(), block.of_output(y).unbind(), strict=True):
-                torch.addmm(matrix, left.T, right, alpha=block.scale, out=matrix)
+                torch.addmm(matrix, left.T, right, beta=beta, alpha=block.scale, out=matrix)
+                beta = 1.0
     return matrices
-
-
-def empty_result(x: Tensor, blocks: Sequence[MatrixBlock], shape: tuple[int, ...], transposed: bool) -> Tensor:
-    """A result for `matrix_products`, zeros where blocks do not cover all of it."""
-    fans = (block.fan_in if transposed else block.fan_out for block in blocks)
-    covered = sum((b.end - b.begin) * b.components * fan for b, fan in zip(blocks, fans, strict=True))
-    make = torch.empty if covered == x.shape[0] * math.prod(shape) else torch.zeros
-    return make(x.shape[0], *shape, dtype=x.dtype, device=x.device)
 
 
 def _view(rows: Tensor, first: int, fan: int, count: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import reference
-from macekit.kernels.reference_matrices import MatrixBlock
+from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     of_atoms = (a, coefficients, torch.arange(ATOMS) % SPECIES, CONTRACTION)
     grad_atoms = _waves(dtype, ATOMS, contraction.dim_out, CHANNELS)
     x, matrix = _waves(dtype, ATOMS, 4, REGISTERS), _waves(dtype, SPECIES, REGISTERS, 2 * REGISTERS)
-    blocks = [MatrixBlock(0, n, n, n + 2, REGISTERS, REGISTERS, 0, 2 * REGISTERS, 3, 0.5) for n in range(SPECIES)][::2]
-    product = _waves(dtype, ATOMS, 3, 2 * REGISTERS)
+    width = 2 * REGISTERS
+    blocks = (MatrixBlock(0, 1, 1, ATOMS, REGISTERS, REGISTERS, 0, width, 3, 0.5),)
+    plan = MatrixPlan(blocks, ATOMS, (4, REGISTERS), (3, width), (tuple(matrix.shape),))
+    product = _waves(dtype, ATOMS, 3, width)
     return [
         ("edge_convolution", of_edges),
         ("edge_convolution_backward", (grad, *of_edges)),
@@ -68,9 +70,9 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("symmetric_contraction", of_atoms),
         ("symmetric_contraction_backward", (grad_atoms, *of_atoms)),
         ("symmetric_contraction_backward2", (a.cos(), coefficients.cos(), grad_atoms, *of_atoms)),
-        ("matrix_products", (x, [matrix], blocks, (3, 2 * REGISTERS), False)),
-        ("matrix_products", (product, [matrix], blocks, (4, REGISTERS), True)),
-        ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], blocks, [tuple(matrix.shape)])),
+        ("matrix_products", (x, [matrix], plan, False)),
+        ("matrix_products", (product, [matrix], plan, True)),
+        ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], plan)),
     ]
 
 

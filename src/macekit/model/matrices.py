@@ -11,6 +11,7 @@ with a factor s that costs nothing (`kernels.reference_matrices`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from macekit.kernels import sweeps
 from macekit.kernels.dispatch import backend_for
-from macekit.kernels.reference_matrices import MatrixBlock
+from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
+
+PLANS_KEPT = 512
 
 
 class Span(NamedTuple):
@@ -58,27 +61,29 @@ class Layout(NamedTuple):
 
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S x W, [N, *shape_out]; zeros where no span is."""
-        return backend_for(x).matrix_products(x, matrices, self._blocks(x.shape[0]), self.shape_out, False)
+        return backend_for(x).matrix_products(x, matrices, _plan(self, x.shape[0]), False)
 
     def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S y Wᵀ, [N, *shape_in]; zeros where no span is."""
-        return backend_for(y).matrix_products(y, matrices, self._blocks(y.shape[0]), self.shape_in, True)
+        return backend_for(y).matrix_products(y, matrices, _plan(self, y.shape[0]), True)
 
     def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
         """S Σ xᵀ y over pairs of features x [N, *shape_in] and y [N, *shape_out], one tensor of matrices per span."""
         x = pairs[0][0]
-        classes = () if self.counts is None else (len(self.counts),)
-        shapes = [(*classes, span.fan_in, span.fan_out) for span in self.spans]
-        return backend_for(x).matrix_gradients(pairs, self._blocks(x.shape[0]), shapes)
+        return backend_for(x).matrix_gradients(pairs, _plan(self, x.shape[0]))
 
-    def _blocks(self, atoms: int) -> list[MatrixBlock]:
-        """Every span of every class that has atoms."""
-        blocks, begin = [], 0
-        for number, count in enumerate((atoms,) if self.counts is None else self.counts):
-            if count:
-                blocks += [MatrixBlock(n, number, begin, begin + count, *span) for n, span in enumerate(self.spans)]
-            begin += count
-        return blocks
+
+@lru_cache(maxsize=PLANS_KEPT)
+def _plan(layout: Layout, atoms: int) -> MatrixPlan:
+    """Every span of every class that has atoms."""
+    blocks, begin = [], 0
+    for number, count in enumerate((atoms,) if layout.counts is None else layout.counts):
+        if count:
+            blocks += [MatrixBlock(n, number, begin, begin + count, *span) for n, span in enumerate(layout.spans)]
+        begin += count
+    classes = () if layout.counts is None else (len(layout.counts),)
+    shapes = tuple((*classes, span.fan_in, span.fan_out) for span in layout.spans)
+    return MatrixPlan(tuple(blocks), atoms, layout.shape_in, layout.shape_out, shapes)
 
 
 def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:

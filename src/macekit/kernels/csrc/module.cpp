@@ -125,56 +125,67 @@ void symmetric_contraction(const ContractionTable& table, const Run& run, int pa
         contract<float>(table, run, pass, sorted, channels, addresses);
 }
 
-// A block as Python gives it: address of its matrix, then the integers of `MatrixBlock` in order.
-using BlockNumbers = std::array<std::int64_t, 8>;
+// The blocks of one map of features. Numbers of a block: which of the tensors, which matrix in it, then the integers of
+// `MatrixBlock` in order.
+class MatrixPlan {
+   public:
+    MatrixPlan(std::int64_t width_in, std::int64_t width_out, const std::vector<std::array<std::int64_t, 9>>& blocks,
+               const std::vector<double>& scales)
+        : width_in_(width_in), width_out_(width_out), blocks_(blocks), scales_(scales) {}
 
-template <class T>
-std::vector<MatrixBlock<T>> matrix_blocks(const std::vector<BlockNumbers>& numbers, const std::vector<double>& scales) {
-    std::vector<MatrixBlock<T>> blocks;
-    for (std::size_t n = 0; n < numbers.size(); ++n) {
-        const BlockNumbers& b = numbers[n];
-        blocks.push_back({b[1], b[2], b[3], b[4], b[5], b[6], b[7], scales.at(n), at<T>(static_cast<Address>(b[0]))});
+    // Calls body(arguments) with the matrices at these addresses.
+    template <class T, class Body>
+    void with(const std::vector<Address>& matrices, const Body& body) const {
+        std::vector<MatrixBlock<T>> blocks;
+        for (std::size_t n = 0; n < blocks_.size(); ++n) {
+            const auto& b = blocks_[n];
+            T* matrix = at<T>(matrices.at(static_cast<std::size_t>(b[0]))) + b[1] * b[5] * b[7];
+            blocks.push_back({b[2], b[3], b[4], b[5], b[6], b[7], b[8], scales_.at(n), matrix});
+        }
+        body(MatrixArguments<T>{width_in_, width_out_, blocks.data(), static_cast<std::int64_t>(blocks.size())});
     }
-    return blocks;
-}
+
+   private:
+    std::int64_t width_in_, width_out_;
+    std::vector<std::array<std::int64_t, 9>> blocks_;
+    std::vector<double> scales_;
+};
 
 template <class T>
-void multiply_matrices(const Run& run, const std::vector<BlockNumbers>& numbers, const std::vector<double>& scales,
-                       std::int64_t width_in, std::int64_t width_out, Address in, Address out, bool transposed) {
-    const std::vector<MatrixBlock<T>> blocks = matrix_blocks<T>(numbers, scales);
-    const MatrixArguments<T> arguments = {width_in, width_out, blocks.data(), static_cast<std::int64_t>(blocks.size())};
-    matrix_kernels_for<T>(run.instruction_set).apply(arguments, at<const T>(in), at<T>(out), transposed, run.threads);
+void multiply_matrices(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices, Address in,
+                       Address out, bool transposed) {
+    plan.with<T>(matrices, [&](const MatrixArguments<T>& arguments) {
+        matrix_kernels_for<T>(run.instruction_set)
+            .apply(arguments, at<const T>(in), at<T>(out), transposed, run.threads);
+    });
 }
 
 // y = s x W for all blocks, or x = s y Wᵀ.
-void matrix_products(const Run& run, const std::vector<BlockNumbers>& numbers, const std::vector<double>& scales,
-                     std::int64_t width_in, std::int64_t width_out, Address in, Address out, bool transposed) {
+void matrix_products(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices, Address in, Address out,
+                     bool transposed) {
     const nb::gil_scoped_release without_gil;
-    (run.twice ? multiply_matrices<double> : multiply_matrices<float>)(run, numbers, scales, width_in, width_out, in, out,
-                                                                      transposed);
+    (run.twice ? multiply_matrices<double> : multiply_matrices<float>)(plan, run, matrices, in, out, transposed);
 }
 
 template <class T>
-void sum_matrices(const Run& run, const std::vector<BlockNumbers>& numbers, const std::vector<double>& scales,
-                  std::int64_t width_in, std::int64_t width_out, const std::vector<Address>& x,
-                  const std::vector<Address>& y) {
-    const std::vector<MatrixBlock<T>> blocks = matrix_blocks<T>(numbers, scales);
-    const MatrixArguments<T> arguments = {width_in, width_out, blocks.data(), static_cast<std::int64_t>(blocks.size())};
+void sum_matrices(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices,
+                  const std::vector<Address>& x, const std::vector<Address>& y) {
     std::vector<const T*> left, right;
     for (std::size_t n = 0; n < x.size(); ++n) {
         left.push_back(at<const T>(x[n]));
         right.push_back(at<const T>(y.at(n)));
     }
-    matrix_kernels_for<T>(run.instruction_set)
-        .outer(arguments, left.data(), right.data(), static_cast<int>(x.size()), run.threads);
+    plan.with<T>(matrices, [&](const MatrixArguments<T>& arguments) {
+        matrix_kernels_for<T>(run.instruction_set)
+            .outer(arguments, left.data(), right.data(), static_cast<int>(x.size()), run.threads);
+    });
 }
 
 // W = s Σ xᵀ y over pairs of features, for all blocks.
-void matrix_gradients(const Run& run, const std::vector<BlockNumbers>& numbers, const std::vector<double>& scales,
-                      std::int64_t width_in, std::int64_t width_out, const std::vector<Address>& x,
-                      const std::vector<Address>& y) {
+void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices,
+                      const std::vector<Address>& x, const std::vector<Address>& y) {
     const nb::gil_scoped_release without_gil;
-    (run.twice ? sum_matrices<double> : sum_matrices<float>)(run, numbers, scales, width_in, width_out, x, y);
+    (run.twice ? sum_matrices<double> : sum_matrices<float>)(plan, run, matrices, x, y);
 }
 
 int lanes(const Run& run) {
@@ -210,6 +221,10 @@ NB_MODULE(_core, module) {
     module.def("table_convolution", &table_convolution);
     module.def("edge_convolution", &edge_convolution);
     module.def("symmetric_contraction", &symmetric_contraction);
+    nb::class_<MatrixPlan>(module, "MatrixPlan")
+        .def(nb::init<std::int64_t, std::int64_t, const std::vector<std::array<std::int64_t, 9>>&,
+                      const std::vector<double>&>(),
+             nb::arg("width_in"), nb::arg("width_out"), nb::arg("blocks"), nb::arg("scales"));
     module.def("lanes", &lanes);
     module.def("matrix_products", &matrix_products);
     module.def("matrix_gradients", &matrix_gradients);
