@@ -70,6 +70,19 @@ def table_convolution(
     receiver: int,
     addresses: Sequence[int],
 ) -> None: ...
+def lanes(run: Run) -> int: ...
+
+class MatrixPlan:
+    def __init__(
+        self, width_in: int, width_out: int, blocks: Sequence[tuple[int, ...]], scales: Sequence[float]
+    ) -> None: ...
+
+def matrix_products(
+    plan: MatrixPlan, run: Run, matrices: Sequence[int], source: int, target: int, transposed: bool
+) -> None: ...
+def matrix_gradients(
+    plan: MatrixPlan, run: Run, matrices: Sequence[int], x: Sequence[int], y: Sequence[int]
+) -> None: ...
 
 class SortedSystem: ...
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -26,11 +26,14 @@ from torch import Tensor
 
 from macekit.errors import BackendUnavailable, did_you_mean
 from macekit.kernels import reference
+from macekit.kernels.reference_matrices import MatrixPlan
 from macekit.kernels.self_check import largest_difference
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 AUTO = "auto"
 NAMES = (AUTO, "reference", "cpu")
 VARIABLE = "MACEKIT_BACKEND"
+Structure = ConvolutionStructure | ContractionStructure
 logger = logging.getLogger("macekit")
 
 
@@ -176,14 +179,20 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of their gradients."""
 
+    def matrix_products(self, x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool, /) -> Tensor:
+        """Features times one matrix per degree."""
+
+    def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
+        """Gradients of the matrices."""
+
 
 class Loaded(NamedTuple):
     """A backend that was tried."""
 
     backend: Backend | None
     """None: it cannot serve."""
-    serves: Callable[[Tensor], bool]
-    """Whether it is for tensors of this device and precision."""
+    serves: Callable[[Tensor, Structure | None], bool]
+    """Whether it is for tensors of this device and precision, and has a structure."""
     reason: str
     """Why it serves, or why not."""
 
@@ -225,8 +234,8 @@ def select(name: str) -> Backend | None:
     return loaded.backend
 
 
-def backend_for(tensor: Tensor) -> Backend:
-    """The backend that serves a tensor's device and precision.
+def backend_for(tensor: Tensor, structure: Structure | None = None) -> Backend:
+    """The backend that serves a tensor's device and precision, and a coupling structure.
 
     Raises:
         BackendUnavailable: If a backend was chosen by name that is not for this tensor.
@@ -234,15 +243,25 @@ def backend_for(tensor: Tensor) -> Backend:
     name = _chosen.get() or _of_process()
     if name == AUTO:
         fast = load(_automatic())
-        return fast.backend if fast.backend is not None and fast.serves(tensor) else reference
+        return fast.backend if fast.backend is not None and fast.serves(tensor, structure) else reference
     backend = select(name)
     assert backend is not None
-    if not load(name).serves(tensor):
+    if not load(name).serves(tensor, None):  # it says itself which structure it lacks
         raise BackendUnavailable(
             f"the backend '{name}' was chosen by name and is not for {tensor.dtype} on {tensor.device}",
             "choose 'auto' or 'reference', or move the model",
         )
     return backend
+
+
+def convolution_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `ConvolutionStructure` of a key."""
+    return backend_for(tensor, ConvolutionStructure.from_key(key))
+
+
+def contraction_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `ContractionStructure` of a key."""
+    return backend_for(tensor, ContractionStructure.from_key(key))
 
 
 def is_compiled() -> bool:
@@ -263,11 +282,11 @@ def is_compiled() -> bool:
 def load(name: str) -> Loaded:
     """Import a backend and check it against the reference, once in a process."""
     if name == "reference":
-        return Loaded(reference, lambda tensor: True, "it is pure torch")
+        return Loaded(reference, lambda tensor, structure: True, "it is pure torch")
     try:
         module = importlib.import_module(f"macekit.kernels.{name}")
     except ImportError as failure:
-        return Loaded(None, lambda tensor: False, f"the C++ extension is not there ({failure})")
+        return Loaded(None, lambda tensor, structure: False, f"the C++ extension is not there ({failure})")
     backend = cast(Backend, module)
     refusal = largest_difference(backend)
     if refusal is not None:

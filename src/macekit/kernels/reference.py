@@ -33,6 +33,7 @@ from macekit.kernels.reference_contraction import (
     symmetric_contraction_backward,
     symmetric_contraction_backward2,
 )
+from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
 from macekit.kernels.splines import ROWS_PER_EDGE, spline_weights
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 
@@ -40,6 +41,8 @@ __all__ = [
     "edge_convolution",
     "edge_convolution_backward",
     "edge_convolution_backward2",
+    "matrix_gradients",
+    "matrix_products",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import sweeps
-from macekit.kernels.dispatch import Backend, backend_for
+from macekit.kernels.dispatch import Backend, contraction_backend, convolution_backend
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 
 
@@ -117,20 +117,22 @@ class _Sweeps:
         self.inputs = inputs = self.inputs.with_weights([weight.detach() for weight in weights])
         self.h, self.y, self.lengths = h.detach(), y.detach(), lengths.detach()
         self.sent = inputs.up(self.h)
-        self.messages = self._backend.table_convolution(*self._convolved())
+        self.messages = self._convolver.table_convolution(*self._convolved())
         self.mixed = inputs.linear(self.messages)
         self.basis = self.mixed if inputs.mix is None else inputs.mix(self.mixed)
-        self.polynomials = self._backend.symmetric_contraction(*self._contracted())
+        self.polynomials = self._contractor.symmetric_contraction(*self._contracted())
         return self._output(self.polynomials, self.h)
 
     def geometry(self, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients by the features, the harmonics and the distances."""
         inputs, grad = self.inputs, grad.detach()
         polynomials = inputs.product.transposed(grad)
-        basis, _ = self._backend.symmetric_contraction_backward(polynomials, *self._contracted(), False)
+        basis, _ = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), False)
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
-        sent, to_y, to_lengths, _ = self._backend.table_convolution_backward(messages, *self._convolved(), True, False)
+        sent, to_y, to_lengths, _ = self._convolver.table_convolution_backward(
+            messages, *self._convolved(), True, False
+        )
         self.adjoints = _Adjoints(grad, polynomials, basis, mixed, messages, sent)
         return self._features(sent, grad), to_y, to_lengths
 
@@ -140,10 +142,10 @@ class _Sweeps:
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
         along = d_sent, d_y, d_lengths
-        messages = self._backend.table_convolution_tangent(*along, *self._convolved())
+        messages = self._convolver.table_convolution_tangent(*along, *self._convolved())
         mixed = inputs.linear(messages)
         basis = mixed if inputs.mix is None else inputs.mix(mixed)
-        polynomials, to_basis, to_coefficients = self._backend.symmetric_contraction_backward2(
+        polynomials, to_basis, to_coefficients = self._contractor.symmetric_contraction_backward2(
             basis, None, adjoints.polynomials, *self._contracted()
         )
         self.moved = _Tangents(d_h, along, messages, mixed, polynomials, to_basis, to_coefficients)
@@ -154,18 +156,18 @@ class _Sweeps:
         inputs, adjoints, moved = self.inputs, self.adjoints, self.moved
         grad = self.polynomials.new_zeros(self.polynomials.shape) if grad is None else grad
         polynomials = inputs.product.transposed(grad)
-        basis, coefficients = self._backend.symmetric_contraction_backward(polynomials, *self._contracted(), True)
+        basis, coefficients = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), True)
         if moved is not None:
             basis += moved.to_basis
             coefficients += moved.to_coefficients
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
         if moved is not None and adjoints is not None:
-            sent, table = self._backend.table_convolution_weights(
+            sent, table = self._convolver.table_convolution_weights(
                 messages, adjoints.messages, *moved.along, *self._convolved()
             )
         else:
-            sent, _, _, table = self._backend.table_convolution_backward(messages, *self._convolved(), False, True)
+            sent, _, _, table = self._convolver.table_convolution_backward(messages, *self._convolved(), False, True)
         pairs = {
             "up": [(self.h, sent)],
             "linear": [(self.messages, mixed)],
@@ -219,8 +221,12 @@ class _Sweeps:
         return grad[:, : residual.layout.dim_out]
 
     @property
-    def _backend(self) -> Backend:
-        return backend_for(self.h)
+    def _convolver(self) -> Backend:
+        return convolution_backend(self.h, self.inputs.convolution)
+
+    @property
+    def _contractor(self) -> Backend:
+        return contraction_backend(self.h, self.inputs.contraction)
 
     def _convolved(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float, float, str]:
         inputs = self.inputs

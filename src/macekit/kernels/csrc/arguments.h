@@ -124,6 +124,23 @@ struct ContractionArguments {
     T *out, *to_a, *to_coefficients;  // all uninitialised; the backward can do without to_coefficients
 };
 
+// Features of the atoms begin ... end times one matrix [fan_in, fan_out], for each of some components: those of component
+// m of an atom begin at first_in + m fan_in in its row of the input, and likewise in that of the output.
+template <class T>
+struct MatrixBlock {
+    std::int64_t begin, end, first_in, fan_in, first_out, fan_out, components;
+    double scale;
+    T* matrix;
+};
+
+// x [N, width_in], y [N, width_out]. Channels fill whole registers.
+template <class T>
+struct MatrixArguments {
+    std::int64_t width_in, width_out;
+    const MatrixBlock<T>* blocks;
+    std::int64_t count;
+};
+
 // The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
 struct ConvolutionKernels {
@@ -141,6 +158,14 @@ template <class T>
 struct ContractionKernels {
     using Kernel = void (*)(const ContractionStructure&, const Species&, const ContractionArguments<T>&, int threads);
     Kernel passes[3];
+};
+
+// y = s x W, x = s y Wᵀ, and W = s Σ xᵀ y over some pairs of features.
+template <class T>
+struct MatrixKernels {
+    void (*apply)(const MatrixArguments<T>&, const T* in, T* out, bool transposed, int threads);
+    void (*outer)(const MatrixArguments<T>&, const T* const* x, const T* const* y, int pairs, int threads);
+    int lanes;
 };
 
 }  // namespace macekit
