@@ -25,9 +25,9 @@ class ContractionTable:
         self,
         dim_in: int,
         dim_out: int,
-        num_terms: int,
         groups: Sequence[tuple[int, int, int, int]],
-        entries: Sequence[tuple[int, int, int]],
+        pairs: Sequence[tuple[int, int]],
+        entries: Sequence[tuple[int, int]],
     ) -> None: ...
 
 class Run:

@@ -250,10 +250,10 @@ def table_convolution_tangent(
     key: str,
 ) -> Tensor:
     """The tangent A' of the messages along those of h, y and lengths, [N, D_out, K]; a tangent of None is zero."""
-    tangents = (tangent_h, tangent_y, tangent_lengths, None)
     shape = (h.shape[0], ConvolutionStructure.from_key(key).dim_out, h.shape[2])
-    given = (h, y, lengths, table, sender, receiver, first, step, key)
-    return table_convolution_backward2(*tangents, h.new_zeros(shape), *given, False)[0]
+    any_grad, given = h.new_zeros(shape), (h, y, lengths, table, sender, receiver)
+    tangents = (tangent_h, tangent_y, tangent_lengths)
+    return table_convolution_backward2(*tangents, None, any_grad, *given, first, step, key, False)[0]
 
 
 def table_convolution_weights(
@@ -273,9 +273,9 @@ def table_convolution_weights(
     key: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ⟨grad, A⟩ + ⟨tangent_grad, A'⟩ with respect to h and table."""
-    tangents, given = (tangent_h, tangent_y, tangent_lengths, None), (h, y, lengths, table, sender, receiver)
+    tangents, given = (tangent_h, tangent_y, tangent_lengths), (h, y, lengths, table, sender, receiver)
     to_h, _, _, to_table = table_convolution_backward(grad, *given, first, step, key, False, True)
-    moved = table_convolution_backward2(*tangents, tangent_grad, *given, first, step, key, False)
+    moved = table_convolution_backward2(*tangents, None, tangent_grad, *given, first, step, key, False)
     return to_h + moved[1], to_table + moved[4]
 
 

@@ -12,7 +12,7 @@ from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 if TYPE_CHECKING:
-    from macekit.kernels.dispatch import Backend
+    from macekit.kernels.backend import Backend
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest difference, relative to the largest number of the result."""

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import sweeps
-from macekit.kernels.dispatch import Backend, contraction_backend, convolution_backend
+from macekit.kernels.backend import Backend
+from macekit.kernels.dispatch import contraction_backend, convolution_backend
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 
 
@@ -141,14 +142,13 @@ class _Sweeps:
         inputs, adjoints = self.inputs, self.adjoints
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
-        along = d_sent, d_y, d_lengths
-        messages = self._convolver.table_convolution_tangent(*along, *self._convolved())
+        messages = self._convolver.table_convolution_tangent(d_sent, d_y, d_lengths, *self._convolved())
         mixed = inputs.linear(messages)
         basis = mixed if inputs.mix is None else inputs.mix(mixed)
         polynomials, to_basis, to_coefficients = self._contractor.symmetric_contraction_backward2(
             basis, None, adjoints.polynomials, *self._contracted()
         )
-        self.moved = _Tangents(d_h, along, messages, mixed, polynomials, to_basis, to_coefficients)
+        self.moved = _Tangents(d_h, (d_sent, d_y, d_lengths), messages, mixed, polynomials, to_basis, to_coefficients)
         return self._output(polynomials, d_h)
 
     def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor | None]]:
@@ -163,8 +163,9 @@ class _Sweeps:
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
         if moved is not None and adjoints is not None:
+            d_sent, d_y, d_lengths = moved.along
             sent, table = self._convolver.table_convolution_weights(
-                messages, adjoints.messages, *moved.along, *self._convolved()
+                messages, adjoints.messages, d_sent, d_y, d_lengths, *self._convolved()
             )
         else:
             sent, _, _, table = self._convolver.table_convolution_backward(messages, *self._convolved(), False, True)
