@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Work = Literal["evaluate", "train"]
-CUTOFFS = {"water": 5.0, "ethanol": 5.0, "AlN": 6.0, "Si": 5.0}
-ELEMENTS = {"water": (1, 8), "ethanol": (1, 6, 8), "AlN": (7, 13), "Si": (14,)}
+CUTOFFS = {"water": 5.0, "ethanol": 5.0, "3BPA": 5.0, "AlN": 6.0, "Si": 5.0}
+ELEMENTS = {"water": (1, 8), "ethanol": (1, 6, 8), "3BPA": (1, 6, 7, 8), "AlN": (7, 13), "Si": (14,)}
 HIDDEN = {
     "A": "128x0e + 128x1o",
     "B": "128x0e",
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
     @property
     def system(self) -> str:
-        """Kind of structure: water, ethanol, AlN or Si."""
+        """Kind of structure: water, ethanol, 3BPA, AlN or Si."""
         return self.structures.partition("-")[0]
 
     @property
@@ -47,7 +47,7 @@ class Case(NamedTuple):
         """For tables."""
         model = "MACE-MP-0 small" if self.model == FOUNDATION else HIDDEN[self.model]
         kind, _, size = self.structures.partition("-")
-        what = f"{size} × ethanol" if kind == "ethanol" and size else f"{kind} {size}".strip()
+        what = f"{size} × {kind}" if kind in ("ethanol", "3BPA") and size else f"{kind} {size}".strip()
         work = "energy + forces" if self.work == "evaluate" else "training step"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{what}, {model}, {work}, {self.dtype}, {threads}"
@@ -69,6 +69,7 @@ CASES = (
     Case("A", "ethanol", bar_mace_torch=40),
     Case("L2", "water-192", bar_mace_torch=60),
     Case("A", "ethanol-10", "train", bar_mace_torch=30),
+    Case("A", "3BPA-10", "train", bar_mace_torch=30),
     Case("A", "water-192", dtype="float64", bar_mace_torch=80, bar_symmetrix=4),
     Case("A", "AlN-108", dtype="float64", bar_mace_torch=80, bar_symmetrix=4),
     Case("A", "ethanol", dtype="float64", bar_mace_torch=25),

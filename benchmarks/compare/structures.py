@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
 WATER_SPACING = 3.104
 """Å between the molecules of a grid: 0.997 g/cm³."""
+
+MOLECULE = Path(__file__).parent / "3bpa.xyz"
 
 
 def water(side: int) -> Atoms:
@@ -53,6 +58,12 @@ def ethanols(count: int) -> list[Atoms]:
     return [rattled(molecule("CH3CH2OH"), 0.05, seed) for seed in range(count)]
 
 
+def benzyloxypyridinamines(count: int) -> list[Atoms]:
+    """Rattled molecules of 3BPA, 27 atoms each."""
+    found: Atoms = ase.io.read(MOLECULE, format="xyz")
+    return [rattled(found, 0.05, seed) for seed in range(count)]
+
+
 def named(name: str) -> list[Atoms]:
     """The structures of a name.
 
@@ -70,4 +81,6 @@ def named(name: str) -> list[Atoms]:
         return [silicon()]
     if kind == "ethanol":
         return ethanols(int(size or 1))
-    raise ValueError(f"no structures '{name}'; there are water-N, AlN-108, AlN-256, Si-216, ethanol-N")
+    if kind == "3BPA":
+        return benzyloxypyridinamines(int(size or 1))
+    raise ValueError(f"no structures '{name}'; there are water-N, AlN-108, AlN-256, Si-216, ethanol-N, 3BPA-N")

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,10 @@ def outputs(model: Mace, name: str, label: str) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
     def keep(what: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        return module.register_forward_hook(lambda _, __, output: found.update({what: output.detach()}))
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            found[what] = output.detach()[inputs[1].position]  # the backbone has atoms in the order of their classes
+
+        return module.register_forward_hook(hook)
 
     layers = list(enumerate(model.backbone.layers))
     hooks = [keep(f"interaction{i}", layer.interaction) for i, layer in layers]

@@ -235,3 +235,19 @@ def test_structures_beyond_the_tables_are_refused(edges_of: Maker, atoms_of: Mak
         cpu_arguments.convolution_table("0|5")
     with pytest.raises(UsageError, match="correlations up to 4"):
         cpu._contraction_table("0|0|5")
+
+
+@pytest.mark.parametrize(("convolution", "contraction"), [("0.1|5", "3|0|2"), ("0|2", "0|0|5")])
+def test_what_the_kernels_lack_goes_to_the_reference_unless_they_are_named(
+    normal: Callable[..., Tensor], convolution: str, contraction: str
+) -> None:
+    structure, polynomials = ConvolutionStructure.from_key(convolution), ContractionStructure.from_key(contraction)
+    h, y = normal(2, structure.dim_in, 4), normal(3, (structure.max_ell + 1) ** 2)
+    ends = torch.tensor([0, 1, 1]), torch.tensor([1, 0, 1])
+    edges = (h, y, normal(3, len(structure.paths), 4), *ends, convolution)
+    atoms = (normal(2, polynomials.dim_in, 4), normal(1, polynomials.num_terms, 4), torch.tensor([0, 0]), contraction)
+    assert torch.allclose(ops.edge_convolution(*edges), reference.edge_convolution(*edges))
+    assert torch.allclose(ops.symmetric_contraction(*atoms), reference.symmetric_contraction(*atoms))
+    with dispatch.use("cpu"), pytest.raises(UsageError, match="use the reference backend"):
+        ops.edge_convolution(*edges)
+        ops.symmetric_contraction(*atoms)

@@ -177,7 +177,8 @@ def results(module: Any, given: tuple[Any, ...], tangents: tuple[bool, ...]) -> 
         found += module.table_convolution_backward(grad, *given, *asked)
     for geometry in (True, False):
         found += module.table_convolution_backward2(*along, grad, *given, geometry)
-    return found
+    found.append(module.table_convolution_tangent(*along[:3], *given))
+    return found + list(module.table_convolution_weights(grad, grad.sin(), *along[:3], *given))
 
 
 def compare(module: Any, given: tuple[Any, ...], tangents: tuple[bool, ...] = (True,) * 4) -> None:
@@ -190,6 +191,32 @@ def compare(module: Any, given: tuple[Any, ...], tangents: tuple[bool, ...] = (T
             assert one.shape == other.shape and one.dtype == other.dtype and one.is_contiguous()
             worst = float((one - other).abs().max()) if one.numel() else 0.0
             assert worst <= allowed * float(other.abs().max() if one.numel() else 1.0), f"result {number}: {worst:.1e}"
+
+
+def test_tangent_and_gradients_of_both(arguments: Maker) -> None:
+    """The definitions of what a training step is made of, against torch's derivatives."""
+    h, y, lengths, table, *rest = arguments("third", "many", 3)
+    given = h, y, lengths, table = requiring((h, y, lengths, table))
+    along = [x.detach().cos() for x in given[:3]]
+    out = reference.table_convolution(*given, *rest)
+    any_grad = torch.ones_like(out).requires_grad_()
+    gradients = torch.autograd.grad(out, given[:3], any_grad, create_graph=True)
+    change = sum(((one * other).sum() for one, other in zip(gradients, along, strict=True)), torch.tensor(0.0))
+    (moved,) = torch.autograd.grad(change, any_grad, create_graph=True)
+    found = reference.table_convolution_tangent(*along, *given, *rest)
+    assert_close(found, moved, Tolerance.F64, "tangent")
+    grads = out.detach().cos(), out.detach().sin()
+    expected = torch.autograd.grad((grads[0] * out).sum() + (grads[1] * moved).sum(), (h, table))
+    found_both = reference.table_convolution_weights(*grads, *along, *given, *rest)
+    for name, one, other in zip(("h", "table"), found_both, expected, strict=True):
+        assert_close(one, other, Tolerance.F64, name)
+
+
+@needs_extension
+def test_rounded_couplings(arguments: Maker, cpu: Any) -> None:
+    """Those of models imported from float32 files, of which products that do not couple are left out as well."""
+    *given, key = arguments("second", "many", 19)
+    compare(cpu, (*given, f"{key}|float32"))
 
 
 @pytest.mark.parametrize("case", list(CASES))

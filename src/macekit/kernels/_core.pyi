@@ -25,9 +25,9 @@ class ContractionTable:
         self,
         dim_in: int,
         dim_out: int,
-        num_terms: int,
         groups: Sequence[tuple[int, int, int, int]],
-        entries: Sequence[tuple[int, int, int]],
+        pairs: Sequence[tuple[int, int]],
+        entries: Sequence[tuple[int, int]],
     ) -> None: ...
 
 class Run:
@@ -69,6 +69,19 @@ def table_convolution(
     sender: int,
     receiver: int,
     addresses: Sequence[int],
+) -> None: ...
+def lanes(run: Run) -> int: ...
+
+class MatrixPlan:
+    def __init__(
+        self, width_in: int, width_out: int, blocks: Sequence[tuple[int, ...]], scales: Sequence[float]
+    ) -> None: ...
+
+def matrix_products(
+    plan: MatrixPlan, run: Run, matrices: Sequence[int], source: int, target: int, transposed: bool
+) -> None: ...
+def matrix_gradients(
+    plan: MatrixPlan, run: Run, matrices: Sequence[int], x: Sequence[int], y: Sequence[int]
 ) -> None: ...
 
 class SortedSystem: ...

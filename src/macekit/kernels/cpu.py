@@ -22,11 +22,19 @@ from macekit.kernels.cpu_arguments import (
     LARGEST_DEGREE,
     addresses,
     convolution_table,
+    highest_degree,
     how_to_run,
     plain,
     plain_or_none,
 )
-from macekit.kernels.cpu_table import table_convolution, table_convolution_backward, table_convolution_backward2
+from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
+from macekit.kernels.cpu_table import (
+    table_convolution,
+    table_convolution_backward,
+    table_convolution_backward2,
+    table_convolution_tangent,
+    table_convolution_weights,
+)
 from macekit.kernels.factored_terms import factored_terms
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
@@ -36,6 +44,8 @@ __all__ = [
     "edge_convolution",
     "edge_convolution_backward",
     "edge_convolution_backward2",
+    "matrix_gradients",
+    "matrix_products",
     "serves",
     "symmetric_contraction",
     "symmetric_contraction_backward",
@@ -43,6 +53,8 @@ __all__ = [
     "table_convolution",
     "table_convolution_backward",
     "table_convolution_backward2",
+    "table_convolution_tangent",
+    "table_convolution_weights",
 ]
 PRECISIONS = (torch.float32, torch.float64)
 LARGEST_ORDER = 4
@@ -135,8 +147,12 @@ def symmetric_contraction_backward2(
     return out, to_a, to_coefficients
 
 
-def serves(tensor: Tensor) -> bool:
-    """Whether these kernels are for tensors of this device and precision."""
+def serves(tensor: Tensor, structure: ConvolutionStructure | ContractionStructure | None = None) -> bool:
+    """Whether these kernels are for tensors of this device and precision, and have a structure."""
+    if isinstance(structure, ConvolutionStructure) and highest_degree(structure) > LARGEST_DEGREE:
+        return False
+    if isinstance(structure, ContractionStructure) and _highest_order(structure) > LARGEST_ORDER:
+        return False
     return tensor.device.type == "cpu" and tensor.dtype in PRECISIONS
 
 
@@ -205,11 +221,14 @@ def _atoms(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> _Atoms
     )
 
 
+def _highest_order(structure: ContractionStructure) -> int:
+    return max(product.order for product in structure.products)
+
+
 @cache
 def _contraction_table(key: str) -> _core.ContractionTable:
     structure = ContractionStructure.from_key(key)
-    order = max(product.order for product in structure.products)
-    if order > LARGEST_ORDER:
+    if _highest_order(structure) > LARGEST_ORDER:
         raise UsageError(
             f"the cpu backend has correlations up to {LARGEST_ORDER}; '{key}' has a higher one",
             "use the reference backend",

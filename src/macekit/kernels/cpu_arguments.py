@@ -15,7 +15,7 @@ from macekit.kernels.structure import ConvolutionStructure
 LARGEST_DEGREE = 4
 WORK_PER_THREAD = 500_000
 """Multiplications that are worth another thread, about 10 µs."""
-FORWARD, BACKWARD, BACKWARD2 = range(3)
+FORWARD, BACKWARD, BACKWARD2, TANGENT, WEIGHTS = range(5)
 INSTRUCTION_SET = _core.instruction_sets()[0]
 """The best one that this processor has."""
 
@@ -46,11 +46,26 @@ def how_to_run(tensor: Tensor, work: int) -> _core.Run:
     return _core.Run(INSTRUCTION_SET, tensor.dtype == torch.float64, threads)
 
 
+def highest_degree(structure: ConvolutionStructure) -> int:
+    """Of the features and of the harmonics."""
+    return max(structure.max_ell, *structure.degrees_in)
+
+
+def lanes(dtype: torch.dtype) -> int:
+    """Numbers in a register."""
+    return _lanes(INSTRUCTION_SET, dtype)
+
+
+@cache
+def _lanes(instruction_set: str, dtype: torch.dtype) -> int:
+    return _core.lanes(_core.Run(instruction_set, dtype == torch.float64, 1))
+
+
 @cache
 def convolution_table(key: str) -> _core.ConvolutionTable:
     """A `ConvolutionStructure` for the kernels."""
     structure = ConvolutionStructure.from_key(key)
-    if max(structure.max_ell, *structure.degrees_in) > LARGEST_DEGREE:
+    if highest_degree(structure) > LARGEST_DEGREE:
         raise UsageError(
             f"the cpu backend has degrees up to {LARGEST_DEGREE}; '{key}' has higher ones", "use the reference backend"
         )

@@ -12,6 +12,8 @@ from macekit.kernels.cpu_arguments import (
     BACKWARD,
     BACKWARD2,
     FORWARD,
+    TANGENT,
+    WEIGHTS,
     addresses,
     convolution_table,
     how_to_run,
@@ -19,6 +21,8 @@ from macekit.kernels.cpu_arguments import (
     plain_or_none,
 )
 from macekit.kernels.structure import ConvolutionStructure
+
+NO_TANGENTS = (None,) * 3
 
 
 def table_convolution(
@@ -35,7 +39,7 @@ def table_convolution(
     """Messages summed at their receivers, [N, D_out, K]."""
     edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
     out = h.new_empty(edges.shape_out)
-    edges.run(FORWARD, None, (None,) * 4, (out, None, None, None, None))
+    edges.run(FORWARD, None, NO_TANGENTS, (out, None, None, None, None))
     return out
 
 
@@ -59,7 +63,7 @@ def table_convolution_backward(
     asked = geometry or not weights  # the kernels make one of them at least
     to_h, to_y, to_lengths, to_table = edges.gradients(asked, weights)
     outputs = (None, to_h, *((to_y, to_lengths) if asked else (None, None)), to_table if weights else None)
-    edges.run(BACKWARD, grad, (None,) * 4, outputs)
+    edges.run(BACKWARD, grad, NO_TANGENTS, outputs)
     return to_h, to_y if geometry else y.new_empty(0), to_lengths if geometry else lengths.new_empty(0), to_table
 
 
@@ -83,17 +87,67 @@ def table_convolution_backward2(
     """Gradients of Φ with respect to grad, h, y, lengths and table; those by y and lengths empty if not asked for."""
     edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
     grad = plain("grad", grad, edges.shape_out, h.dtype)
-    tangents = (
-        plain_or_none("tangent_h", tangent_h, h.shape, h.dtype),
-        plain_or_none("tangent_y", tangent_y, y.shape, h.dtype),
-        plain_or_none("tangent_lengths", tangent_lengths, lengths.shape, torch.float64),
-        plain_or_none("tangent_table", tangent_table, table.shape, h.dtype),
-    )
+    tangents = edges.tangents(tangent_h, tangent_y, tangent_lengths)
     out = h.new_empty(edges.shape_out)
     to_h, to_y, to_lengths, to_table = edges.gradients(geometry, True)
     outputs = (out, to_h, *((to_y, to_lengths) if geometry else (None, None)), to_table)
     edges.run(BACKWARD2, grad, tangents, outputs)
+    if tangent_table is not None:  # everything is linear in the table
+        rest = sender, receiver, first, step, key
+        out += table_convolution(h, y, lengths, tangent_table, *rest)
+        more = table_convolution_backward(grad, h, y, lengths, tangent_table, *rest, True, False)
+        to_h += more[0]
+        if geometry:
+            to_y += more[1]
+            to_lengths += more[2]
     return out, to_h, to_y, to_lengths, to_table
+
+
+def table_convolution_tangent(
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> Tensor:
+    """The tangent of the messages, [N, D_out, K]."""
+    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
+    out = h.new_empty(edges.shape_out)
+    edges.run(TANGENT, None, edges.tangents(tangent_h, tangent_y, tangent_lengths), (out, None, None, None, None))
+    return out
+
+
+def table_convolution_weights(
+    grad: Tensor,
+    tangent_grad: Tensor,
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ⟨grad, A⟩ + ⟨tangent_grad, A'⟩ with respect to h and table."""
+    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
+    grad = plain("grad", grad, edges.shape_out, h.dtype)
+    tangent_grad = plain("tangent_grad", tangent_grad, edges.shape_out, h.dtype)
+    to_h, _, _, to_table = edges.gradients(False, True)
+    tangents = edges.tangents(tangent_h, tangent_y, tangent_lengths)
+    edges.run(WEIGHTS, grad, tangents, (None, to_h, None, None, to_table), tangent_grad)
+    return to_h, to_table
 
 
 class _Edges(NamedTuple):
@@ -119,8 +173,21 @@ class _Edges(NamedTuple):
             table.new_empty(table.shape if weights else 0),
         )
 
+    def tangents(self, h: Tensor | None, y: Tensor | None, lengths: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Checked tangents in the order of the extension."""
+        return (
+            plain_or_none("tangent_h", h, self.h.shape, self.h.dtype),
+            plain_or_none("tangent_y", y, self.y.shape, self.h.dtype),
+            plain_or_none("tangent_lengths", lengths, self.lengths.shape, torch.float64),
+        )
+
     def run(
-        self, which: int, grad: Tensor | None, tangents: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]
+        self,
+        which: int,
+        grad: Tensor | None,
+        tangents: tuple[Tensor | None, ...],
+        outputs: tuple[Tensor | None, ...],
+        tangent_grad: Tensor | None = None,
     ) -> None:
         """Call the extension; tangents and outputs in the order of its arguments."""
         atoms, rows, channels = self.shape_out
@@ -128,7 +195,7 @@ class _Edges(NamedTuple):
         _core.table_convolution(
             convolution_table(self.key), how_to_run(self.h, 4 * edges * rows * channels), which,
             atoms, edges, channels, self.knots, self.sender.data_ptr(), self.receiver.data_ptr(),
-            addresses((self.h, self.y, self.lengths, self.table, grad, *tangents, *outputs)),
+            addresses((self.h, self.y, self.lengths, self.table, grad, *tangents, tangent_grad, *outputs)),
         )  # fmt: skip
 
 

@@ -20,123 +20,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
 from macekit.errors import BackendUnavailable, did_you_mean
 from macekit.kernels import reference
+from macekit.kernels.backend import Backend
 from macekit.kernels.self_check import largest_difference
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 AUTO = "auto"
 NAMES = (AUTO, "reference", "cpu")
 VARIABLE = "MACEKIT_BACKEND"
+Structure = ConvolutionStructure | ContractionStructure
 logger = logging.getLogger("macekit")
-
-
-class Backend(Protocol):
-    """The functions of a backend; their definitions are those of `kernels.reference`."""
-
-    def edge_convolution(
-        self, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str, /
-    ) -> Tensor:
-        """Messages summed at their receivers."""
-
-    def edge_convolution_backward(
-        self, grad: Tensor, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str, /
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Its gradients."""
-
-    def edge_convolution_backward2(
-        self,
-        tangent_h: Tensor | None,
-        tangent_y: Tensor | None,
-        tangent_radial: Tensor | None,
-        grad: Tensor,
-        h: Tensor,
-        y: Tensor,
-        radial: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        key: str,
-        /,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The gradients of its gradients."""
-
-    def table_convolution(
-        self,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        /,
-    ) -> Tensor:
-        """The same with radial functions out of a table."""
-
-    def table_convolution_backward(
-        self,
-        grad: Tensor,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        geometry: bool,
-        weights: bool,
-        /,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Its gradients, as far as they are asked for."""
-
-    def table_convolution_backward2(
-        self,
-        tangent_h: Tensor | None,
-        tangent_y: Tensor | None,
-        tangent_lengths: Tensor | None,
-        tangent_table: Tensor | None,
-        grad: Tensor,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        geometry: bool,
-        /,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The gradients of its gradients."""
-
-    def symmetric_contraction(self, a: Tensor, coefficients: Tensor, species: Tensor, key: str, /) -> Tensor:
-        """Equivariant polynomials."""
-
-    def symmetric_contraction_backward(
-        self, grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str, weights: bool = True, /
-    ) -> tuple[Tensor, Tensor]:
-        """Their gradients."""
-
-    def symmetric_contraction_backward2(
-        self,
-        tangent_a: Tensor | None,
-        tangent_coefficients: Tensor | None,
-        grad: Tensor,
-        a: Tensor,
-        coefficients: Tensor,
-        species: Tensor,
-        key: str,
-        /,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of their gradients."""
 
 
 class Loaded(NamedTuple):
@@ -144,8 +42,8 @@ class Loaded(NamedTuple):
 
     backend: Backend | None
     """None: it cannot serve."""
-    serves: Callable[[Tensor], bool]
-    """Whether it is for tensors of this device and precision."""
+    serves: Callable[[Tensor, Structure | None], bool]
+    """Whether it is for tensors of this device and precision, and has a structure."""
     reason: str
     """Why it serves, or why not."""
 
@@ -187,8 +85,8 @@ def select(name: str) -> Backend | None:
     return loaded.backend
 
 
-def backend_for(tensor: Tensor) -> Backend:
-    """The backend that serves a tensor's device and precision.
+def backend_for(tensor: Tensor, structure: Structure | None = None) -> Backend:
+    """The backend that serves a tensor's device and precision, and a coupling structure.
 
     Raises:
         BackendUnavailable: If a backend was chosen by name that is not for this tensor.
@@ -196,15 +94,25 @@ def backend_for(tensor: Tensor) -> Backend:
     name = _chosen.get() or _of_process()
     if name == AUTO:
         fast = load(_automatic())
-        return fast.backend if fast.backend is not None and fast.serves(tensor) else reference
+        return fast.backend if fast.backend is not None and fast.serves(tensor, structure) else reference
     backend = select(name)
     assert backend is not None
-    if not load(name).serves(tensor):
+    if not load(name).serves(tensor, None):  # it says itself which structure it lacks
         raise BackendUnavailable(
             f"the backend '{name}' was chosen by name and is not for {tensor.dtype} on {tensor.device}",
             "choose 'auto' or 'reference', or move the model",
         )
     return backend
+
+
+def convolution_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `ConvolutionStructure` of a key."""
+    return backend_for(tensor, ConvolutionStructure.from_key(key))
+
+
+def contraction_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `ContractionStructure` of a key."""
+    return backend_for(tensor, ContractionStructure.from_key(key))
 
 
 def is_compiled() -> bool:
@@ -225,11 +133,11 @@ def is_compiled() -> bool:
 def load(name: str) -> Loaded:
     """Import a backend and check it against the reference, once in a process."""
     if name == "reference":
-        return Loaded(reference, lambda tensor: True, "it is pure torch")
+        return Loaded(reference, lambda tensor, structure: True, "it is pure torch")
     try:
         module = importlib.import_module(f"macekit.kernels.{name}")
     except ImportError as failure:
-        return Loaded(None, lambda tensor: False, f"the C++ extension is not there ({failure})")
+        return Loaded(None, lambda tensor, structure: False, f"the C++ extension is not there ({failure})")
     backend = cast(Backend, module)
     refusal = largest_difference(backend)
     if refusal is not None:

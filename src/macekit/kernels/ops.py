@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.library import register_autograd, register_fake
 
 from macekit.kernels import sweeps
-from macekit.kernels.dispatch import backend_for
+from macekit.kernels.dispatch import contraction_backend, convolution_backend
 from macekit.kernels.operators import LIBRARY, fresh, operator, refuse_third_derivatives, save
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
@@ -20,7 +20,7 @@ from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 @operator
 def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
     """Messages summed at their receivers, [N, D_out, K]; see `kernels.reference.edge_convolution`."""
-    return backend_for(h).edge_convolution(h, y, radial, sender, receiver, key)
+    return convolution_backend(h, key).edge_convolution(h, y, radial, sender, receiver, key)
 
 
 @operator
@@ -28,7 +28,7 @@ def edge_convolution_backward(
     grad: Tensor, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to h, y and radial."""
-    return backend_for(h).edge_convolution_backward(grad, h, y, radial, sender, receiver, key)
+    return convolution_backend(h, key).edge_convolution_backward(grad, h, y, radial, sender, receiver, key)
 
 
 @operator
@@ -45,7 +45,7 @@ def edge_convolution_backward2(
     key: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the backward, with respect to grad, h, y and radial."""
-    return backend_for(h).edge_convolution_backward2(
+    return convolution_backend(h, key).edge_convolution_backward2(
         tangent_h, tangent_y, tangent_radial, grad, h, y, radial, sender, receiver, key
     )
 
@@ -53,7 +53,7 @@ def edge_convolution_backward2(
 @operator
 def symmetric_contraction(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> Tensor:
     """Equivariant polynomials, [N, M, K]; see `kernels.reference.symmetric_contraction`."""
-    return backend_for(a).symmetric_contraction(a, coefficients, species, key)
+    return contraction_backend(a, key).symmetric_contraction(a, coefficients, species, key)
 
 
 @operator
@@ -61,7 +61,7 @@ def symmetric_contraction_backward(
     grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str, weights: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Gradients with respect to a and, where `weights`, the coefficients."""
-    return backend_for(a).symmetric_contraction_backward(grad, a, coefficients, species, key, weights)
+    return contraction_backend(a, key).symmetric_contraction_backward(grad, a, coefficients, species, key, weights)
 
 
 @operator
@@ -75,7 +75,7 @@ def symmetric_contraction_backward2(
     key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the backward, with respect to grad, a and the coefficients."""
-    return backend_for(a).symmetric_contraction_backward2(
+    return contraction_backend(a, key).symmetric_contraction_backward2(
         tangent_a, tangent_coefficients, grad, a, coefficients, species, key
     )
 

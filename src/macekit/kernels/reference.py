@@ -10,7 +10,7 @@ It is linear in h, Y and R. With S = ⟨g, A⟩ the backward returns ∂S/∂(h,
 Φ = ⟨h', ∂S/∂h⟩ + ⟨Y', ∂S/∂Y⟩ + ⟨R', ∂S/∂R⟩, which is again a sum of the same products.
 
 **Table convolution**: the same with R[e, p, k] = Σ_q w_q(r_e) T[g(r_e) + q, p, k], cubic B-splines of the distance with
-coefficients T (`kernels.splines`), differentiable by the distances and by T.
+coefficients T (`kernels.splines`), differentiable by the distances and by T. A' is its tangent along (h', Y', r').
 
 **Symmetric contraction** (eq. 10-11) as a sparse polynomial:
 
@@ -33,6 +33,7 @@ from macekit.kernels.reference_contraction import (
     symmetric_contraction_backward,
     symmetric_contraction_backward2,
 )
+from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
 from macekit.kernels.splines import ROWS_PER_EDGE, spline_weights
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 
@@ -40,12 +41,16 @@ __all__ = [
     "edge_convolution",
     "edge_convolution_backward",
     "edge_convolution_backward2",
+    "matrix_gradients",
+    "matrix_products",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",
     "table_convolution",
     "table_convolution_backward",
     "table_convolution_backward2",
+    "table_convolution_tangent",
+    "table_convolution_weights",
 ]
 
 
@@ -228,6 +233,50 @@ def table_convolution_backward2(
         return out, to_h, y.new_empty(0), lengths.new_empty(0), to_table
     to_lengths = to_radial * _interpolated(table, row, slope) + to_tangent * tangent_slope
     return out, to_h, to_y, to_lengths.sum((1, 2)).to(lengths.dtype), to_table
+
+
+def table_convolution_tangent(
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> Tensor:
+    """The tangent A' of the messages along those of h, y and lengths, [N, D_out, K]; a tangent of None is zero."""
+    shape = (h.shape[0], ConvolutionStructure.from_key(key).dim_out, h.shape[2])
+    any_grad, given = h.new_zeros(shape), (h, y, lengths, table, sender, receiver)
+    tangents = (tangent_h, tangent_y, tangent_lengths)
+    return table_convolution_backward2(*tangents, None, any_grad, *given, first, step, key, False)[0]
+
+
+def table_convolution_weights(
+    grad: Tensor,
+    tangent_grad: Tensor,
+    tangent_h: Tensor | None,
+    tangent_y: Tensor | None,
+    tangent_lengths: Tensor | None,
+    h: Tensor,
+    y: Tensor,
+    lengths: Tensor,
+    table: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    first: float,
+    step: float,
+    key: str,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ⟨grad, A⟩ + ⟨tangent_grad, A'⟩ with respect to h and table."""
+    tangents, given = (tangent_h, tangent_y, tangent_lengths), (h, y, lengths, table, sender, receiver)
+    to_h, _, _, to_table = table_convolution_backward(grad, *given, first, step, key, False, True)
+    moved = table_convolution_backward2(*tangents, None, tangent_grad, *given, first, step, key, False)
+    return to_h + moved[1], to_table + moved[4]
 
 
 def _interpolated(table: Tensor, row: Tensor, weights: Tensor) -> Tensor:

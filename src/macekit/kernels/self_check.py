@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import reference
+from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 if TYPE_CHECKING:
-    from macekit.kernels.dispatch import Backend
+    from macekit.kernels.backend import Backend
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest difference, relative to the largest number of the result."""
@@ -19,6 +20,8 @@ CONVOLUTION = ConvolutionStructure.key((0, 1), 1)
 CONTRACTION = ContractionStructure.key(1, (0, 1), 2)
 ATOMS, EDGES, CHANNELS, SPECIES, ROWS = 3, 7, 19, 2, 15
 """Edges in no order; channels that fill whole registers and leave a remainder."""
+REGISTERS = 16
+"""Channels that fill whole registers."""
 
 
 def largest_difference(backend: Backend) -> str | None:
@@ -52,6 +55,11 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     coefficients = _waves(dtype, SPECIES, contraction.num_terms, CHANNELS)
     of_atoms = (a, coefficients, torch.arange(ATOMS) % SPECIES, CONTRACTION)
     grad_atoms = _waves(dtype, ATOMS, contraction.dim_out, CHANNELS)
+    x, matrix = _waves(dtype, ATOMS, 4, REGISTERS), _waves(dtype, SPECIES, REGISTERS, 2 * REGISTERS)
+    width = 2 * REGISTERS
+    blocks = (MatrixBlock(0, 1, 1, ATOMS, REGISTERS, REGISTERS, 0, width, 3, 0.5),)
+    plan = MatrixPlan(blocks, ATOMS, (4, REGISTERS), (3, width), (tuple(matrix.shape),))
+    product = _waves(dtype, ATOMS, 3, width)
     return [
         ("edge_convolution", of_edges),
         ("edge_convolution_backward", (grad, *of_edges)),
@@ -59,9 +67,14 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("table_convolution", of_table),
         ("table_convolution_backward", (grad, *of_table, True, True)),
         ("table_convolution_backward2", (h.cos(), y.cos(), lengths.cos(), None, grad, *of_table, True)),
+        ("table_convolution_tangent", (h.cos(), y.cos(), lengths.cos(), *of_table)),
+        ("table_convolution_weights", (grad, grad.cos(), h.cos(), y.cos(), lengths.cos(), *of_table)),
         ("symmetric_contraction", of_atoms),
         ("symmetric_contraction_backward", (grad_atoms, *of_atoms)),
         ("symmetric_contraction_backward2", (a.cos(), coefficients.cos(), grad_atoms, *of_atoms)),
+        ("matrix_products", (x, [matrix], plan, False)),
+        ("matrix_products", (product, [matrix], plan, True)),
+        ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], plan)),
     ]
 
 

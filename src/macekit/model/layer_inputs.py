@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from macekit.model.class_matrices import Grouped
 from macekit.model.matrices import Layout
 
 T = TypeVar("T")
@@ -17,7 +16,7 @@ T = TypeVar("T")
 class LinearMap(NamedTuple):
     """Products with one matrix per degree, or per degree and class."""
 
-    layout: Layout | Grouped
+    layout: Layout
     """Where the degrees are."""
     matrices: tuple[Tensor, ...]
     """In its order."""

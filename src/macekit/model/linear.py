@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from macekit.model.class_matrices import Grouped, per_degree_and_class
 from macekit.model.layer_inputs import LinearMap
 from macekit.model.matrices import Layout, Span, per_degree
 
@@ -86,7 +85,6 @@ class DegreeLinear(nn.Module):
             divisor: By which the result is divided.
         """
         layout, matrices = self.map_of(tuple(x.shape[1:]), divisor)
-        assert isinstance(layout, Layout)
         return per_degree(x, matrices, layout)
 
     def map_of(self, shape_in: tuple[int, ...], divisor: float = 1.0) -> LinearMap:
@@ -179,16 +177,18 @@ class AttributeLinear(nn.Module):
 
     def of_atoms(self, x: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map features [N, D', K] that begin with the degrees in order to [N, D, K]."""
-        grouped, matrices = self.map_of_atoms(tuple(x.shape[1:]), attributes)
-        assert isinstance(grouped, Grouped)
-        return per_degree_and_class(x, matrices, grouped)
+        layout, matrices = self.map_of_atoms(tuple(x.shape[1:]), attributes)
+        return per_degree(x, matrices, layout)
 
     def map_of_atoms(self, shape_in: tuple[int, ...], attributes: NodeAttributes) -> LinearMap:
         """What `of_atoms` does with features of this shape."""
         matrices = tuple(attributes.per_class(self.weights[str(l)]) for l in self.degrees)  # [S, K, K] each
-        rows = tuple(2 * l + 1 for l in self.degrees)
-        scale = 1.0 / math.sqrt(self.normalisation * shape_in[1])
-        return LinearMap(Grouped(tuple(attributes.counts), rows, shape_in[0], scale), matrices)
+        channels, row, spans = shape_in[1], 0, []
+        scale = 1.0 / math.sqrt(self.normalisation * channels)
+        for l in self.degrees:
+            spans.append(Span(row * channels, channels, row * channels, channels, 2 * l + 1, scale))
+            row += 2 * l + 1
+        return LinearMap(Layout(tuple(spans), shape_in, (row, channels), tuple(attributes.counts)), matrices)
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""

@@ -1,23 +1,27 @@
-"""Products of features with one matrix per degree, differentiable to any order, without copies of the features.
+"""Products of features with one matrix per degree, or per degree and class of atoms, differentiable to any order.
 
 Features [N, D, C] are rows of numbers, one row per atom, in which the components of a degree follow each other. A
 `Span` says where a degree is in the rows of the input and of the output. Three functions are each other's derivatives:
 
     y = s x W,    x = s y Wᵀ,    W = s xᵀ y,
 
-with a factor s that costs nothing.
+with a factor s that costs nothing (`kernels.reference_matrices`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from macekit.kernels import sweeps
+from macekit.kernels.dispatch import backend_for
+from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
+
+PLANS_KEPT = 512
 
 
 class Span(NamedTuple):
@@ -36,17 +40,9 @@ class Span(NamedTuple):
     scale: float = 1.0
     """Factor of the matrix."""
 
-    def of_input(self, x: Tensor) -> Tensor:
-        """The degree in contiguous features x [N, ...], a view [2l+1, N, fan_in]."""
-        return _components(x, self.first_in, self.fan_in, self.components)
-
-    def of_output(self, y: Tensor) -> Tensor:
-        """The degree in a contiguous result y [N, ...], a view [2l+1, N, fan_out]."""
-        return _components(y, self.first_out, self.fan_out, self.components)
-
 
 class Layout(NamedTuple):
-    """How the degrees lie in input and output."""
+    """How the degrees lie in input and output, and which atoms have the same matrices."""
 
     spans: tuple[Span, ...]
     """In the order of the matrices."""
@@ -54,6 +50,9 @@ class Layout(NamedTuple):
     """Of the features of one atom."""
     shape_out: tuple[int, ...]
     """Of the result of one atom."""
+    counts: tuple[int, ...] | None = None
+    """Number of atoms of every class, which follow each other: matrices are [S, fan_in, fan_out]. None: all atoms have
+    the same, [fan_in, fan_out]."""
 
     @property
     def dim_out(self) -> int:
@@ -62,35 +61,29 @@ class Layout(NamedTuple):
 
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S x W, [N, *shape_out]; zeros where no span is."""
-        x = x.contiguous()
-        y = _empty(x, self.shape_out, covered=sum(span.components * span.fan_out for span in self.spans))
-        for span, matrix in zip(self.spans, matrices, strict=True):
-            each, target = matrix.expand(span.components, *matrix.shape), span.of_output(y)
-            torch.baddbmm(target, span.of_input(x), each, beta=0.0, alpha=span.scale, out=target)
-        return y
+        return backend_for(x).matrix_products(x, matrices, _plan(self, x.shape[0]), False)
 
     def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S y Wᵀ, [N, *shape_in]; zeros where no span is."""
-        y = y.contiguous()
-        x = _empty(y, self.shape_in, covered=sum(span.components * span.fan_in for span in self.spans))
-        for span, matrix in zip(self.spans, matrices, strict=True):
-            each, target = matrix.T.expand(span.components, *matrix.T.shape), span.of_input(x)
-            torch.baddbmm(target, span.of_output(y), each, beta=0.0, alpha=span.scale, out=target)
-        return x
+        return backend_for(y).matrix_products(y, matrices, _plan(self, y.shape[0]), True)
 
     def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
-        """S Σ xᵀ y over pairs of features x [N, *shape_in] and y [N, *shape_out], one matrix per span."""
-        pairs = [(x.contiguous(), y.contiguous()) for x, y in pairs]
-        matrices = []
-        for span in self.spans:
-            matrix = pairs[0][0].new_empty(span.fan_in, span.fan_out)
-            beta = 0.0
-            for x, y in pairs:  # component by component: a copy of all of them would cost more than the product
-                for left, right in zip(span.of_input(x).unbind(), span.of_output(y).unbind(), strict=True):
-                    torch.addmm(matrix, left.T, right, beta=beta, alpha=span.scale, out=matrix)
-                    beta = 1.0
-            matrices.append(matrix)
-        return tuple(matrices)
+        """S Σ xᵀ y over pairs of features x [N, *shape_in] and y [N, *shape_out], one tensor of matrices per span."""
+        x = pairs[0][0]
+        return backend_for(x).matrix_gradients(pairs, _plan(self, x.shape[0]))
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def _plan(layout: Layout, atoms: int) -> MatrixPlan:
+    """Every span of every class that has atoms."""
+    blocks, begin = [], 0
+    for number, count in enumerate((atoms,) if layout.counts is None else layout.counts):
+        if count:
+            blocks += [MatrixBlock(n, number, begin, begin + count, *span) for n, span in enumerate(layout.spans)]
+        begin += count
+    classes = () if layout.counts is None else (len(layout.counts),)
+    shapes = tuple((*classes, span.fan_in, span.fan_out) for span in layout.spans)
+    return MatrixPlan(tuple(blocks), atoms, layout.shape_in, layout.shape_out, shapes)
 
 
 def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:
@@ -98,46 +91,37 @@ def per_degree(x: Tensor, matrices: Sequence[Tensor], layout: Layout) -> Tensor:
 
     Args:
         x: Features, [N, *shape_in].
-        matrices: One per span, [fan_in, fan_out].
+        matrices: One tensor per span, [fan_in, fan_out] or [S, fan_in, fan_out].
         layout: Where the degrees are.
 
     Returns:
         [N, *shape_out]; differentiable to any order.
     """
-    result: Tensor = _Apply.apply(x, layout, *matrices)  # type: ignore[no-untyped-call]
+    result: Tensor = _Apply.apply(x, layout, False, *matrices)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Apply(torch.autograd.Function):
-    """y = s x W."""
+    """y = s x W, or x = s y Wᵀ."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layout: Layout, *matrices: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *matrices)
-        ctx.layout = layout
-        return layout.product(x, matrices)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, *matrices = ctx.saved_tensors
-        to_x = _ApplyTransposed.apply(grads[0], ctx.layout, *matrices) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
-        return to_x, None, *_to_matrices(ctx.needs_input_grad[2:], x, grads[0], ctx.layout)
-
-
-class _ApplyTransposed(torch.autograd.Function):
-    """x = s y Wᵀ."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, layout: Layout, *matrices: Tensor) -> Tensor:
-        ctx.save_for_backward(y, *matrices)
-        ctx.layout = layout
-        return layout.transposed(y, matrices)
+    def forward(ctx: Any, features: Tensor, layout: Layout, transposed: bool, *matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(features, *matrices)
+        ctx.layout, ctx.transposed = layout, transposed
+        return (layout.transposed if transposed else layout.product)(features, matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        y, *matrices = ctx.saved_tensors
-        to_y = _Apply.apply(grads[0], ctx.layout, *matrices) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
-        return to_y, None, *_to_matrices(ctx.needs_input_grad[2:], grads[0], y, ctx.layout)
+        features, *matrices = ctx.saved_tensors
+        (grad,) = grads
+        wanted = ctx.needs_input_grad[3:]
+        to_features, to_matrices = None, (None,) * len(wanted)
+        if ctx.needs_input_grad[0]:
+            to_features = _Apply.apply(grad, ctx.layout, not ctx.transposed, *matrices)  # type: ignore[no-untyped-call]
+        if any(wanted) and sweeps.current().weights:
+            x, y = (grad, features) if ctx.transposed else (features, grad)
+            to_matrices = _Outer.apply(x, y, ctx.layout)  # type: ignore[no-untyped-call]
+        return to_features, None, None, *to_matrices
 
 
 class _Outer(torch.autograd.Function):
@@ -152,23 +136,5 @@ class _Outer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        return _ApplyTransposed.apply(y, ctx.layout, *grads), _Apply.apply(x, ctx.layout, *grads), None  # type: ignore[no-untyped-call]
-
-
-def _empty(like: Tensor, shape: tuple[int, ...], *, covered: int) -> Tensor:
-    """Features of as many atoms, zeros where the spans do not cover all of them."""
-    make = torch.empty if covered == math.prod(shape) else torch.zeros
-    return make(like.shape[0], *shape, dtype=like.dtype, device=like.device)
-
-
-def _components(x: Tensor, first: int, fan: int, count: int) -> Tensor:
-    width = x.numel() // max(x.shape[0], 1)
-    return x.as_strided((count, x.shape[0], fan), (fan, width, 1), x.storage_offset() + first)
-
-
-def _to_matrices(wanted: Sequence[bool], x: Tensor, y: Tensor, layout: Layout) -> tuple[Tensor | None, ...]:
-    """Gradients by the matrices, where the pass in progress is for weights."""
-    if not (any(wanted) and sweeps.current().weights):
-        return (None,) * len(wanted)
-    found: tuple[Tensor, ...] = _Outer.apply(x, y, layout)  # type: ignore[no-untyped-call]
-    return found
+        to_x = _Apply.apply(y, ctx.layout, True, *grads)  # type: ignore[no-untyped-call]
+        return to_x, _Apply.apply(x, ctx.layout, False, *grads), None  # type: ignore[no-untyped-call]

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import sweeps
-from macekit.kernels.dispatch import Backend, backend_for
+from macekit.kernels.backend import Backend
+from macekit.kernels.dispatch import contraction_backend, convolution_backend
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 
 
@@ -93,16 +94,16 @@ class _Adjoints(NamedTuple):
 
 
 class _Tangents(NamedTuple):
-    """Tangents of the values, and what the curvature of convolution and polynomials adds to the last sweep."""
+    """Tangents of the values, and what the curvature of the polynomials adds to the last sweep."""
 
     h: Tensor | None
+    along: tuple[Tensor | None, Tensor | None, Tensor | None]
+    """Of what is sent, of the harmonics and of the distances."""
     messages: Tensor
     mixed: Tensor
     polynomials: Tensor
     to_basis: Tensor
     to_coefficients: Tensor
-    to_sent: Tensor
-    to_table: Tensor
 
 
 class _Sweeps:
@@ -117,20 +118,22 @@ class _Sweeps:
         self.inputs = inputs = self.inputs.with_weights([weight.detach() for weight in weights])
         self.h, self.y, self.lengths = h.detach(), y.detach(), lengths.detach()
         self.sent = inputs.up(self.h)
-        self.messages = self._backend.table_convolution(*self._convolved())
+        self.messages = self._convolver.table_convolution(*self._convolved())
         self.mixed = inputs.linear(self.messages)
         self.basis = self.mixed if inputs.mix is None else inputs.mix(self.mixed)
-        self.polynomials = self._backend.symmetric_contraction(*self._contracted())
+        self.polynomials = self._contractor.symmetric_contraction(*self._contracted())
         return self._output(self.polynomials, self.h)
 
     def geometry(self, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients by the features, the harmonics and the distances."""
         inputs, grad = self.inputs, grad.detach()
         polynomials = inputs.product.transposed(grad)
-        basis, _ = self._backend.symmetric_contraction_backward(polynomials, *self._contracted(), False)
+        basis, _ = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), False)
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
-        sent, to_y, to_lengths, _ = self._backend.table_convolution_backward(messages, *self._convolved(), True, False)
+        sent, to_y, to_lengths, _ = self._convolver.table_convolution_backward(
+            messages, *self._convolved(), True, False
+        )
         self.adjoints = _Adjoints(grad, polynomials, basis, mixed, messages, sent)
         return self._features(sent, grad), to_y, to_lengths
 
@@ -139,15 +142,13 @@ class _Sweeps:
         inputs, adjoints = self.inputs, self.adjoints
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
-        messages, to_sent, _, _, to_table = self._backend.table_convolution_backward2(
-            d_sent, d_y, d_lengths, None, adjoints.messages, *self._convolved(), False
-        )
+        messages = self._convolver.table_convolution_tangent(d_sent, d_y, d_lengths, *self._convolved())
         mixed = inputs.linear(messages)
         basis = mixed if inputs.mix is None else inputs.mix(mixed)
-        polynomials, to_basis, to_coefficients = self._backend.symmetric_contraction_backward2(
+        polynomials, to_basis, to_coefficients = self._contractor.symmetric_contraction_backward2(
             basis, None, adjoints.polynomials, *self._contracted()
         )
-        self.moved = _Tangents(d_h, messages, mixed, polynomials, to_basis, to_coefficients, to_sent, to_table)
+        self.moved = _Tangents(d_h, (d_sent, d_y, d_lengths), messages, mixed, polynomials, to_basis, to_coefficients)
         return self._output(polynomials, d_h)
 
     def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor | None]]:
@@ -155,16 +156,19 @@ class _Sweeps:
         inputs, adjoints, moved = self.inputs, self.adjoints, self.moved
         grad = self.polynomials.new_zeros(self.polynomials.shape) if grad is None else grad
         polynomials = inputs.product.transposed(grad)
-        basis, coefficients = self._backend.symmetric_contraction_backward(polynomials, *self._contracted(), True)
+        basis, coefficients = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), True)
         if moved is not None:
             basis += moved.to_basis
             coefficients += moved.to_coefficients
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
-        sent, _, _, table = self._backend.table_convolution_backward(messages, *self._convolved(), False, True)
-        if moved is not None:
-            sent += moved.to_sent
-            table += moved.to_table
+        if moved is not None and adjoints is not None:
+            d_sent, d_y, d_lengths = moved.along
+            sent, table = self._convolver.table_convolution_weights(
+                messages, adjoints.messages, d_sent, d_y, d_lengths, *self._convolved()
+            )
+        else:
+            sent, _, _, table = self._convolver.table_convolution_backward(messages, *self._convolved(), False, True)
         pairs = {
             "up": [(self.h, sent)],
             "linear": [(self.messages, mixed)],
@@ -218,8 +222,12 @@ class _Sweeps:
         return grad[:, : residual.layout.dim_out]
 
     @property
-    def _backend(self) -> Backend:
-        return backend_for(self.h)
+    def _convolver(self) -> Backend:
+        return convolution_backend(self.h, self.inputs.convolution)
+
+    @property
+    def _contractor(self) -> Backend:
+        return contraction_backend(self.h, self.inputs.contraction)
 
     def _convolved(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float, float, str]:
         inputs = self.inputs

@@ -25,15 +25,16 @@ def spherical_harmonics(directions: Tensor, max_ell: int) -> Tensor:
     Returns:
         [E, (max_ell + 1)²], degree by degree, m = −l ... l within each; differentiable to any order.
     """
-    degrees = [torch.ones_like(directions[:, :1])]
+    components = directions.T.contiguous()  # [3, E]: edges side by side are what processors are quick with
+    degrees = [torch.ones_like(components[:1])]
     if max_ell >= 1:
-        first = sqrt(3) * directions  # [E, 3], the order x, y, z is e3nn's m = -1, 0, 1
+        first = sqrt(3) * components  # the order x, y, z is e3nn's m = -1, 0, 1
         degrees.append(first)
     for l in range(2, max_ell + 1):
-        raising = torch.as_tensor(raising_matrix(l), dtype=directions.dtype, device=directions.device)
-        product = first[:, :, None] * degrees[-1][:, None, :]  # [E, 3, 2l-1]
-        degrees.append(product.flatten(1) @ raising)  # [E, 2l+1]
-    return torch.cat(degrees, dim=1)
+        raising = torch.as_tensor(raising_matrix(l).T.copy(), dtype=directions.dtype, device=directions.device)
+        product = first[:, None] * degrees[-1]  # [3, 2l-1, E]
+        degrees.append(raising @ product.flatten(0, 1))  # [2l+1, E]
+    return torch.cat(degrees).T.contiguous()
 
 
 @cache

@@ -44,7 +44,8 @@ def tree_matrix_of(product: ProductBasis) -> Tensor:
         else torch.eye(p.num_functions, dtype=torch.float64)
         for p in structure.products
     ]
-    return torch.block_diag(*blocks)
+    whole: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return whole
 
 
 def with_trees(groups: list[dict[str, Any]], model: nn.Module, optimizer: str) -> list[Trees]:

@@ -25,15 +25,21 @@ struct Path {
     int first_product;  // products are ordered (component of the sender, component of the harmonics)
 };
 
+// The sender's features of one degree: their first row, their first path among those by the order of `path_order`, and
+// the first of their products.
+struct SenderDegree {
+    int degree, first_input, first_path, first_product;
+};
+
 template <class T>
 struct ConvolutionStructure {
-    int dim_in, dim_out, num_paths, max_ell, num_products;
+    int dim_in, dim_out, num_paths, max_ell, num_products, num_degrees;
     const Path* paths;        // by ascending degree of the harmonics
     const int* degree_start;  // paths of degree l are degree_start[l] ... degree_start[l + 1]
     Sparse<T> row_terms;      // rows of the output out of products
     Sparse<T> product_terms;  // the transpose
-    Sparse<T> path_terms;     // row_terms in the order of the paths: path n has path_rows[n] ... path_rows[n + 1]
-    const int* path_rows;
+    const SenderDegree* degrees;
+    const int* path_order;  // positions of radial functions by ascending degree of the sender, harmonics and output
     int harmonics() const { return (max_ell + 1) * (max_ell + 1); }
 };
 
@@ -67,7 +73,7 @@ struct TableArguments {
     const T *table, *grad;
     const T *tangent_h, *tangent_y;
     const double* tangent_lengths;
-    const T* tangent_table;
+    const T* tangent_grad;  // the gradient by the tangent of the output, where that by the output is `grad`
     T *out, *to_h, *to_y;
     double* to_lengths;
     T* to_table;  // all uninitialised
@@ -123,6 +129,23 @@ struct ContractionArguments {
     T *out, *to_a, *to_coefficients;  // all uninitialised; the backward can do without to_coefficients
 };
 
+// Features of the atoms begin ... end times one matrix [fan_in, fan_out], for each of some components: those of component
+// m of an atom begin at first_in + m fan_in in its row of the input, and likewise in that of the output.
+template <class T>
+struct MatrixBlock {
+    std::int64_t begin, end, first_in, fan_in, first_out, fan_out, components;
+    double scale;
+    T* matrix;
+};
+
+// x [N, width_in], y [N, width_out]. Channels fill whole registers.
+template <class T>
+struct MatrixArguments {
+    std::int64_t width_in, width_out;
+    const MatrixBlock<T>* blocks;
+    std::int64_t count;
+};
+
 // The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
 struct ConvolutionKernels {
@@ -133,13 +156,21 @@ struct ConvolutionKernels {
 template <class T>
 struct TableKernels {
     using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const TableArguments<T>&, int threads);
-    Kernel passes[3];
+    Kernel passes[5];  // and the tangent of the forward, and gradients of both by the weights
 };
 
 template <class T>
 struct ContractionKernels {
     using Kernel = void (*)(const ContractionStructure&, const Species&, const ContractionArguments<T>&, int threads);
     Kernel passes[3];
+};
+
+// y = s x W, x = s y Wᵀ, and W = s Σ xᵀ y over some pairs of features.
+template <class T>
+struct MatrixKernels {
+    void (*apply)(const MatrixArguments<T>&, const T* in, T* out, bool transposed, int threads);
+    void (*outer)(const MatrixArguments<T>&, const T* const* x, const T* const* y, int pairs, int threads);
+    int lanes;
 };
 
 }  // namespace macekit

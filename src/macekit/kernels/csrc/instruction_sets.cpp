@@ -26,6 +26,12 @@ namespace macekit {
     template <>                                              \
     ContractionKernels<double> contraction_kernels<double>();\
     template <class T>                                       \
+    MatrixKernels<T> matrix_kernels();                       \
+    template <>                                              \
+    MatrixKernels<float> matrix_kernels<float>();            \
+    template <>                                              \
+    MatrixKernels<double> matrix_kernels<double>();          \
+    template <class T>                                       \
     EngineKernels<T> engine_kernels();                       \
     template <>                                              \
     EngineKernels<float> engine_kernels<float>();            \
@@ -93,6 +99,16 @@ ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set
 }
 
 template <class T>
+MatrixKernels<T> matrix_kernels_for(const std::string& instruction_set) {
+    const std::string& name = checked(instruction_set);
+#if defined(MACEKIT_X86)
+    if (name == "avx512") return avx512::matrix_kernels<T>();
+    if (name == "avx2") return avx2::matrix_kernels<T>();
+#endif
+    return baseline::matrix_kernels<T>();
+}
+
+template <class T>
 EngineKernels<T> engine_kernels_for(const std::string& instruction_set) {
     const std::string& name = checked(instruction_set);
 #if defined(MACEKIT_X86)
@@ -108,7 +124,8 @@ template TableKernels<float> table_kernels_for(const std::string&);
 template TableKernels<double> table_kernels_for(const std::string&);
 template ContractionKernels<float> contraction_kernels_for(const std::string&);
 template ContractionKernels<double> contraction_kernels_for(const std::string&);
-
+template MatrixKernels<float> matrix_kernels_for(const std::string&);
+template MatrixKernels<double> matrix_kernels_for(const std::string&);
 template EngineKernels<float> engine_kernels_for(const std::string&);
 template EngineKernels<double> engine_kernels_for(const std::string&);
 

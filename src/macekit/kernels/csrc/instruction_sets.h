@@ -20,6 +20,8 @@ TableKernels<T> table_kernels_for(const std::string& instruction_set);
 template <class T>
 ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set);
 template <class T>
+MatrixKernels<T> matrix_kernels_for(const std::string& instruction_set);
+template <class T>
 EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

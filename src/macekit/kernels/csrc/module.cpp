@@ -92,7 +92,8 @@ void convolve_table(const ConvolutionTable& table, const Run& run, int pass, con
     table_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
 }
 
-// The same with a table of radial functions; addresses in the order of `TableArguments`.
+// The same with a table of radial functions, and the passes 3 (tangent of the forward) and 4 (gradients by the weights of
+// a function of the output and its tangent); addresses in the order of `TableArguments`.
 void table_convolution(const ConvolutionTable& table, const Run& run, int pass, std::int64_t atoms, std::int64_t count,
                        std::int64_t channels, const Knots& knots, Address sender, Address receiver,
                        const std::array<Address, 14>& addresses) {
@@ -125,6 +126,74 @@ void symmetric_contraction(const ContractionTable& table, const Run& run, int pa
         contract<float>(table, run, pass, sorted, channels, addresses);
 }
 
+// The blocks of one map of features. Numbers of a block: which of the tensors, which matrix in it, then the integers of
+// `MatrixBlock` in order.
+class MatrixPlan {
+   public:
+    MatrixPlan(std::int64_t width_in, std::int64_t width_out, const std::vector<std::array<std::int64_t, 9>>& blocks,
+               const std::vector<double>& scales)
+        : width_in_(width_in), width_out_(width_out), blocks_(blocks), scales_(scales) {}
+
+    // Calls body(arguments) with the matrices at these addresses.
+    template <class T, class Body>
+    void with(const std::vector<Address>& matrices, const Body& body) const {
+        std::vector<MatrixBlock<T>> blocks;
+        for (std::size_t n = 0; n < blocks_.size(); ++n) {
+            const auto& b = blocks_[n];
+            T* matrix = at<T>(matrices.at(static_cast<std::size_t>(b[0]))) + b[1] * b[5] * b[7];
+            blocks.push_back({b[2], b[3], b[4], b[5], b[6], b[7], b[8], scales_.at(n), matrix});
+        }
+        body(MatrixArguments<T>{width_in_, width_out_, blocks.data(), static_cast<std::int64_t>(blocks.size())});
+    }
+
+   private:
+    std::int64_t width_in_, width_out_;
+    std::vector<std::array<std::int64_t, 9>> blocks_;
+    std::vector<double> scales_;
+};
+
+template <class T>
+void multiply_matrices(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices, Address in,
+                       Address out, bool transposed) {
+    plan.with<T>(matrices, [&](const MatrixArguments<T>& arguments) {
+        matrix_kernels_for<T>(run.instruction_set)
+            .apply(arguments, at<const T>(in), at<T>(out), transposed, run.threads);
+    });
+}
+
+// y = s x W for all blocks, or x = s y Wᵀ.
+void matrix_products(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices, Address in, Address out,
+                     bool transposed) {
+    const nb::gil_scoped_release without_gil;
+    (run.twice ? multiply_matrices<double> : multiply_matrices<float>)(plan, run, matrices, in, out, transposed);
+}
+
+template <class T>
+void sum_matrices(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices,
+                  const std::vector<Address>& x, const std::vector<Address>& y) {
+    std::vector<const T*> left, right;
+    for (std::size_t n = 0; n < x.size(); ++n) {
+        left.push_back(at<const T>(x[n]));
+        right.push_back(at<const T>(y.at(n)));
+    }
+    plan.with<T>(matrices, [&](const MatrixArguments<T>& arguments) {
+        matrix_kernels_for<T>(run.instruction_set)
+            .outer(arguments, left.data(), right.data(), static_cast<int>(x.size()), run.threads);
+    });
+}
+
+// W = s Σ xᵀ y over pairs of features, for all blocks.
+void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices,
+                      const std::vector<Address>& x, const std::vector<Address>& y) {
+    const nb::gil_scoped_release without_gil;
+    (run.twice ? sum_matrices<double> : sum_matrices<float>)(plan, run, matrices, x, y);
+}
+
+int lanes(const Run& run) {
+    return run.twice ? matrix_kernels_for<double>(run.instruction_set).lanes
+                     : matrix_kernels_for<float>(run.instruction_set).lanes;
+}
+
 }  // namespace
 }  // namespace macekit
 
@@ -154,5 +223,12 @@ NB_MODULE(_core, module) {
     module.def("table_convolution", &table_convolution);
     module.def("edge_convolution", &edge_convolution);
     module.def("symmetric_contraction", &symmetric_contraction);
+    nb::class_<MatrixPlan>(module, "MatrixPlan")
+        .def(nb::init<std::int64_t, std::int64_t, const std::vector<std::array<std::int64_t, 9>>&,
+                      const std::vector<double>&>(),
+             nb::arg("width_in"), nb::arg("width_out"), nb::arg("blocks"), nb::arg("scales"));
+    module.def("lanes", &lanes);
+    module.def("matrix_products", &matrix_products);
+    module.def("matrix_gradients", &matrix_gradients);
     bind_engine(module);
 }

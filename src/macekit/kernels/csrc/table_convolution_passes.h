@@ -8,15 +8,15 @@
 #include <cmath>
 
 #include "convolution_passes.h"
-#include "table_convolution.h"
+#include "table_coupling.h"
+#include "table_edges.h"
+#include "table_packing.h"
 #include "workspace.h"
 
 namespace macekit {
 namespace {
 
-constexpr int kReceiversAtOnce = 4;                    // which share the coefficients of the coupling
-constexpr int kMostReceivers = 2 * kReceiversAtOnce;  // of a group, whose edges stay in the caches for all paths
-constexpr std::int64_t kEdgesOfGroup = 128;
+constexpr int kReceiversAtOnce = 4;  // which share the coefficients of the coupling
 
 // First row and weights of an edge of length r, whose tangent is `rate`. Beyond the last knot everything is zero, and
 // before the first the radial functions are constant.
@@ -41,227 +41,217 @@ std::int64_t make_spline(const TableArguments<T>& arguments, double r, double ra
     return static_cast<std::int64_t>(g);
 }
 
-// Copies one block of channels of [outer][inner][K] to [inner][outer][lanes] or, if kept in order, [outer][inner][lanes].
-template <class T, class Lanes>
-void pack(const T* numbers, std::int64_t outer, std::int64_t inner, bool swap, std::int64_t channels, T* packed,
-          Lanes valid) {
-    using V = Register<T>;
-    for (std::int64_t i = 0; i < outer; ++i)
-        for (std::int64_t j = 0; j < inner; ++j)
-            V::load(numbers + (i * inner + j) * channels, valid)
-                .store(packed + (swap ? j * outer + i : i * inner + j) * V::lanes);
-}
-
-template <class T, class Lanes>
-void unpack(const T* packed, std::int64_t outer, std::int64_t inner, bool swap, std::int64_t channels, T* numbers,
-            Lanes valid) {
-    using V = Register<T>;
-    for (std::int64_t i = 0; i < outer; ++i)
-        for (std::int64_t j = 0; j < inner; ++j)
-            V::load(packed + (swap ? j * outer + i : i * inner + j) * V::lanes)
-                .store(numbers + (i * inner + j) * channels, valid);
-}
+// What a pass makes.
+struct TableMakes {
+    bool out;       // the output, or its tangent
+    bool to_h;      // gradients by the features
+    bool tangent;   // along tangents of the features, harmonics and distances
+    bool geometry;  // gradients by harmonics and distances
+    bool weights;   // gradients by the table
+    bool both;      // gradients of a function of the output and of its tangent
+};
 
 // Everything that one pass has in common.
 template <class T>
 struct TablePass {
     using V = Register<T>;
+    using SweepsOf = TableSweeps<T> (*)(int max_ell, int l_in);
     const ConvolutionStructure<T>& structure;
     const Edges& edges;
     const TableArguments<T>& arguments;
     int threads;
+    SweepsOf sweeps_of;
+    TableMakes makes;
     std::int64_t blocks = (arguments.channels + V::lanes - 1) / V::lanes;
     Grid grid = Grid(blocks, edges.atoms, threads);
     std::int64_t h_length = edges.atoms * structure.dim_in * arguments.channels;
     std::int64_t table_length = arguments.rows * structure.num_paths * arguments.channels;
     int geometry_rows = structure.harmonics() + 1;
 
-    template <bool forward, bool backward, bool tangent, bool geometry, bool weights>
     void run() const {
         const std::int64_t harmonics = structure.harmonics();
         const Workspace<T> splines(edges.count * kSplineNumbers), y(edges.count * harmonics);
-        const Workspace<T> dy(tangent ? edges.count * harmonics : 0);
+        const Workspace<T> dy(makes.tangent ? edges.count * harmonics : 0);
         const Workspace<PackedEdge> packed(edges.count);
         run_workers(grid.workers(), [&](int worker) {
             const std::int64_t first = part(edges.count, grid.workers(), worker);
             const std::int64_t end = part(edges.count, grid.workers(), worker + 1);
-            for (std::int64_t n = first; n < end; ++n) {
-                const std::int64_t edge = edges.edge[n];
-                const double rate = tangent && arguments.tangent_lengths ? arguments.tangent_lengths[edge] : 0.0;
-                const std::int64_t row =
-                    make_spline(arguments, arguments.lengths[edge], rate, splines.data() + n * kSplineNumbers);
-                packed.data()[n] = {static_cast<std::int32_t>(edges.sender[n]), static_cast<std::int32_t>(row)};
-                for (std::int64_t c = 0; c < harmonics; ++c) y.data()[n * harmonics + c] = arguments.y[edge * harmonics + c];
-                if (tangent)
-                    for (std::int64_t c = 0; c < harmonics; ++c)
-                        dy.data()[n * harmonics + c] = arguments.tangent_y ? arguments.tangent_y[edge * harmonics + c] : 0;
-            }
+            for (std::int64_t n = first; n < end; ++n) open_edge(n, packed.data(), splines.data(), y.data(), dy.data());
         });
-        const std::int64_t copies = backward ? grid.ranges - 1 : 0;
-        const Workspace<T> h_copies(copies * h_length), table_copies(weights ? copies * table_length : 0);
+        const Workspace<char> used(arguments.rows);
+        used.clear(arguments.rows);
+        for (std::int64_t n = 0; n < edges.count; ++n)
+            for (int q = 0; q < kSplineRows; ++q) used.data()[packed.data()[n].row + q] = 1;
+        const std::int64_t copies = makes.to_h ? grid.ranges - 1 : 0;
+        const Workspace<T> h_copies(copies * h_length), table_copies(makes.weights ? copies * table_length : 0);
         const std::int64_t geometry_length = edges.count * geometry_rows;
-        const Workspace<T> to_geometry(geometry ? grid.shares * geometry_length : 0);
+        const Workspace<T> to_geometry(makes.geometry ? grid.shares * geometry_length : 0);
         run_workers(grid.workers(), [&](int worker) {
             const int share = worker % grid.shares, range = worker / grid.shares;
             const Share owned(grid, worker, blocks, edges);
             T* to_h = range == 0 ? arguments.to_h : h_copies.data() + (range - 1) * h_length;
             T* to_table = range == 0 ? arguments.to_table : table_copies.data() + (range - 1) * table_length;
             T* sums = to_geometry.data() + share * geometry_length;
-            if (geometry)
+            if (makes.geometry)
                 for (std::int64_t n = edges.start[owned.first_atom]; n < edges.start[owned.end_atom]; ++n)
                     for (int row = 0; row < geometry_rows; ++row) sums[n * geometry_rows + row] = 0;
-            const Memory memory(*this, backward, tangent, geometry, weights);
+            const Memory memory(*this);
+            const TableEdges<T> given = {packed.data(),
+                                         splines.data(),
+                                         y.data(),
+                                         dy.data(),
+                                         memory.table.data(),
+                                         structure.num_paths * V::lanes,
+                                         memory.h.data(),
+                                         memory.dh.data(),
+                                         structure.dim_in * V::lanes,
+                                         arguments.tangent_h ? structure.dim_in * V::lanes : 0};
+            const Rows rows = {arguments.rows, structure.num_paths, structure.path_order, used.data()};
             for (std::int64_t b = owned.first_block; b < owned.end_block; ++b) {
                 const std::int64_t channel = b * V::lanes, left = arguments.channels - channel;
-                const auto body = [&](auto valid) {
-                    run_block<forward, backward, tangent, geometry, weights>(
-                        owned, channel, valid, memory, {packed.data(), splines.data(), y.data(), dy.data()}, to_h,
-                        to_table, sums);
-                };
                 if (left >= V::lanes)
-                    body(Full());
+                    run_block(owned, channel, Full(), memory, given, rows, to_h, to_table, sums);
                 else
-                    body(Partial{static_cast<int>(left)});
+                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, rows, to_h, to_table, sums);
             }
         });
-        if (!backward) return;
+        if (!makes.to_h) return;
         add_copies(arguments.to_h, h_copies.data(), grid.ranges - 1, h_length, grid.workers());
-        if (weights)
+        if (makes.weights)
             add_copies(arguments.to_table, table_copies.data(), grid.ranges - 1, table_length, grid.workers());
-        if (geometry) collect(to_geometry.data());
+        if (makes.geometry && arguments.to_y) collect(to_geometry.data());
     }
 
-    // What all blocks see of the edges.
-    struct Numbers {
-        const PackedEdge* edges;
-        const T *splines, *y, *dy;
-    };
+    // The n-th edge in the order of receivers.
+    void open_edge(std::int64_t n, PackedEdge* packed, T* splines, T* y, T* dy) const {
+        const std::int64_t edge = edges.edge[n], harmonics = structure.harmonics();
+        const double rate = makes.tangent && arguments.tangent_lengths ? arguments.tangent_lengths[edge] : 0.0;
+        const std::int64_t row = make_spline(arguments, arguments.lengths[edge], rate, splines + n * kSplineNumbers);
+        packed[n] = {static_cast<std::int32_t>(edges.sender[n]), static_cast<std::int32_t>(row)};
+        for (std::int64_t c = 0; c < harmonics; ++c) y[n * harmonics + c] = arguments.y[edge * harmonics + c];
+        if (makes.tangent)
+            for (std::int64_t c = 0; c < harmonics; ++c)
+                dy[n * harmonics + c] = arguments.tangent_y ? arguments.tangent_y[edge * harmonics + c] : 0;
+    }
 
-    // Packed numbers of one block, of one worker.
+    // Packed numbers of one block, of one worker, and the sweeps for every degree of the features.
     struct Memory {
-        Workspace<T> table, d_table, h, dh, to_h, to_table, grads, products, sums;
-        Memory(const TablePass& pass, bool backward, bool tangent, bool geometry, bool weights)
+        Workspace<T> table, h, dh, to_h, to_table, grads, products, besides, sums;
+        TableSweeps<T> sweeps[kHighestDegree + 1];
+        explicit Memory(const TablePass& pass)
             : table(pass.packed_table()),
-              d_table(tangent && pass.arguments.tangent_table ? pass.packed_table() : 0),
               h(pass.packed_h()),
-              dh(!tangent ? 0 : pass.arguments.tangent_h ? pass.packed_h() : pass.structure.dim_in * V::lanes),
-              to_h(backward ? pass.packed_h() : 0),
-              to_table(weights ? pass.packed_table() : 0),
-              grads(backward ? kReceiversAtOnce * pass.structure.dim_out * V::lanes : 0),
-              products(kMostReceivers * pass.structure.num_products * V::lanes),
-              sums(geometry ? kEdgesAtOnce * pass.geometry_rows * V::lanes : 0) {
-            if (tangent && !pass.arguments.tangent_h) dh.clear(pass.structure.dim_in * V::lanes);
+              dh(!pass.makes.tangent ? 0 : pass.arguments.tangent_h ? pass.packed_h() : pass.structure.dim_in * V::lanes),
+              to_h(pass.makes.to_h ? pass.packed_h() : 0),
+              to_table(pass.makes.weights ? pass.packed_table() : 0),
+              grads(pass.makes.to_h ? kReceiversAtOnce * pass.structure.dim_out * V::lanes : 0),
+              products(pass.packed_products()),
+              besides(pass.makes.both ? pass.packed_products() : 0),
+              sums(pass.makes.geometry ? kEdgesAtOnce * pass.geometry_rows * V::lanes : 0) {
+            if (pass.makes.tangent && !pass.arguments.tangent_h) dh.clear(pass.structure.dim_in * V::lanes);
+            products.clear(pass.packed_products());  // those that do not occur are never written
+            for (int d = 0; d < pass.structure.num_degrees; ++d)
+                sweeps[d] = pass.sweeps_of(pass.structure.max_ell, pass.structure.degrees[d].degree);
         }
     };
     std::int64_t packed_table() const { return arguments.rows * structure.num_paths * V::lanes; }
     std::int64_t packed_h() const { return edges.atoms * structure.dim_in * V::lanes; }
+    std::int64_t packed_products() const { return kReceiversAtOnce * structure.num_products * V::lanes; }
 
-    template <bool forward, bool backward, bool tangent, bool geometry, bool weights, class Lanes>
+    template <class Lanes>
     void run_block(const Share& owned, std::int64_t channel, Lanes valid, const Memory& memory,
-                   const Numbers& numbers, T* to_h, T* to_table, T* sums) const {
-        const std::int64_t K = arguments.channels, rows = arguments.rows;
-        const int paths = structure.num_paths, inputs = structure.dim_in;
-        pack(arguments.table + channel, rows, paths, true, K, memory.table.data(), valid);
-        pack(arguments.h + channel, edges.atoms, inputs, false, K, memory.h.data(), valid);
-        const T* d_table = nullptr;
-        if (tangent && arguments.tangent_table) {
-            pack(arguments.tangent_table + channel, rows, paths, true, K, memory.d_table.data(), valid);
-            d_table = memory.d_table.data();
-        }
-        if (tangent && arguments.tangent_h)
-            pack(arguments.tangent_h + channel, edges.atoms, inputs, false, K, memory.dh.data(), valid);
-        const TableBlock<T> block{structure,   arguments,           numbers.edges,
-                                  numbers.splines, numbers.y,       numbers.dy,
-                                  memory.table.data(), d_table,     memory.h.data(),
-                                  memory.dh.data(), tangent && arguments.tangent_h ? 1 : 0};
-        if constexpr (forward) send<tangent>(block, owned, channel, valid, memory.products.data());
-        if constexpr (backward) {
-            memory.to_h.clear(packed_h());
-            if (weights) memory.to_table.clear(packed_table());
-            pull_block<tangent, geometry, weights>(block, owned, channel, valid, memory, sums);
-            unpack(memory.to_h.data(), edges.atoms, inputs, false, K, to_h + channel, valid);
-            if (weights) unpack(memory.to_table.data(), rows, paths, true, K, to_table + channel, valid);
-        }
-    }
-
-    // Calls function(begin, end) for groups of receivers.
-    template <class Function>
-    MACEKIT_INLINE void in_groups(const Share& owned, std::int64_t most_edges, const Function& function) const {
-        for (std::int64_t begin = owned.first_atom, end; begin < owned.end_atom; begin = end) {
-            end = begin + 1;
-            while (end < owned.end_atom && end - begin < kMostReceivers &&
-                   edges.start[end + 1] - edges.start[begin] <= most_edges)
-                ++end;
-            function(begin, end);
-        }
-    }
-    // Calls function(i, Number<n>) for all receivers i ... i + n - 1 of a group.
-    template <class Function>
-    static MACEKIT_INLINE void several(std::int64_t begin, std::int64_t end, const Function& function) {
-        for (; begin + kReceiversAtOnce <= end; begin += kReceiversAtOnce) function(begin, Number<kReceiversAtOnce>());
-        for (; begin < end; ++begin) function(begin, Number<1>());
-    }
-
-    // Messages to all receivers.
-    template <bool tangent, class Lanes>
-    void send(const TableBlock<T>& block, const Share& owned, std::int64_t channel, Lanes valid, T* products) const {
-        const std::int64_t row = structure.dim_out * arguments.channels;
-        in_groups(owned, kEdgesOfGroup, [&](std::int64_t begin, std::int64_t end) {
-            for (int p = 0; p < structure.num_paths; ++p)
-                with_components(structure.paths[p].degree, [&](auto components) {
-                    constexpr int D = decltype(components)::value;
-                    const Path& path = structure.paths[p];
-                    const std::int64_t stride = path.inputs * D * V::lanes;
-                    several(begin, end, [&](std::int64_t i, auto receivers) {
-                        constexpr int count = decltype(receivers)::value;
-                        for (int n = 0; n < count; ++n)
-                            block.template sum_edges<D, tangent>(path, edges.start[i + n], edges.start[i + n + 1],
-                                                                 products + n * stride);
-                        block.template couple<count>(p, products, stride, arguments.out + i * row + channel, valid);
-                    });
-                });
+                   const TableEdges<T>& given, const Rows& rows, T* to_h, T* to_table, T* sums) const {
+        const std::int64_t K = arguments.channels;
+        const Rows features = {edges.atoms, structure.dim_in, nullptr, nullptr};
+        pack(arguments.table + channel, rows, K, memory.table.data(), valid);
+        pack(arguments.h + channel, features, K, memory.h.data(), valid);
+        if (makes.tangent && arguments.tangent_h)
+            pack(arguments.tangent_h + channel, features, K, memory.dh.data(), valid);
+        if (makes.out) several(owned, [&](std::int64_t i, auto receivers) {
+            send<decltype(receivers)::value>(given, i, channel, valid, memory);
         });
+        if (!makes.to_h) return;
+        clear(features, memory.to_h.data());
+        if (makes.weights) clear(rows, memory.to_table.data());
+        several(owned, [&](std::int64_t i, auto receivers) {
+            take<decltype(receivers)::value>(given, i, channel, valid, memory, sums);
+        });
+        unpack(memory.to_h.data(), features, K, to_h + channel, valid);
+        if (makes.weights) unpack(memory.to_table.data(), rows, K, to_table + channel, valid);
     }
 
-    // Gradients of all edges. Where they are by the geometry, few edges at once: their sums over lanes take memory.
-    template <bool tangent, bool geometry, bool weights, class Lanes>
-    void pull_block(const TableBlock<T>& block, const Share& owned, std::int64_t channel, Lanes valid,
-                    const Memory& memory, T* sums) const {
+    // Calls function(i, Number<n>) for all receivers i ... i + n - 1.
+    template <class Function>
+    static MACEKIT_INLINE void several(const Share& owned, const Function& function) {
+        std::int64_t i = owned.first_atom;
+        for (; i + kReceiversAtOnce <= owned.end_atom; i += kReceiversAtOnce) function(i, Number<kReceiversAtOnce>());
+        for (; i < owned.end_atom; ++i) function(i, Number<1>());
+    }
+
+    // Has rows brought to the caches while something else is computed: they are too far apart for the processor to guess.
+    template <int is_written>
+    void fetch(const T* first, int rows) const {
+        for (int n = 0; n < rows; ++n) __builtin_prefetch(first + n * arguments.channels, is_written, is_written ? 3 : 2);
+    }
+
+    // Messages to some receivers.
+    template <int receivers, class Lanes>
+    void send(const TableEdges<T>& given, std::int64_t first, std::int64_t channel, Lanes valid,
+              const Memory& memory) const {
         const std::int64_t row = structure.dim_out * arguments.channels, stride = structure.num_products * V::lanes;
-        T* products = memory.products.data();
-        in_groups(owned, kEdgesOfGroup, [&](std::int64_t begin, std::int64_t end) {
-            several(begin, end, [&](std::int64_t i, auto receivers) {
-                block.template pull<decltype(receivers)::value>(arguments.grad + i * row + channel, memory.grads.data(),
-                                                                products + (i - begin) * stride, stride, valid);
-            });
-            if constexpr (geometry)
-                for (std::int64_t i = begin; i < end; ++i)
-                    for (std::int64_t n = edges.start[i]; n < edges.start[i + 1]; n += kEdgesAtOnce)
-                        pull_geometry<tangent, weights>(block, n, smaller(n + kEdgesAtOnce, edges.start[i + 1]),
-                                                        products + (i - begin) * stride, memory, sums);
-            else
-                for (int p = 0; p < structure.num_paths; ++p)
-                    with_components(structure.paths[p].degree, [&](auto components) {
-                        for (std::int64_t i = begin; i < end; ++i)
-                            block.template pull_edges<decltype(components)::value, tangent, false, weights>(
-                                structure.paths[p], edges.start[i], edges.start[i + 1],
-                                products + (i - begin) * stride, memory.to_h.data(), memory.to_table.data(), nullptr);
-                    });
-        });
+        T* const out = arguments.out + first * row + channel;
+        fetch<1>(out, receivers * structure.dim_out);
+        for (int d = 0; d < structure.num_degrees; ++d) {
+            const auto sum = makes.tangent ? memory.sweeps[d].tangents : memory.sweeps[d].values;
+            for (int i = 0; i < receivers; ++i)
+                sum(given, edges.start[first + i], edges.start[first + i + 1], structure.degrees[d],
+                    memory.products.data() + i * stride);
+        }
+        couple<receivers>(structure, memory.products.data(), stride, out, arguments.channels, valid);
     }
 
-    template <bool tangent, bool weights>
-    void pull_geometry(const TableBlock<T>& block, std::int64_t begin, std::int64_t end, const T* products,
-                       const Memory& memory, T* sums) const {
+    // Gradients of the edges of some receivers.
+    template <int receivers, class Lanes>
+    void take(const TableEdges<T>& given, std::int64_t first, std::int64_t channel, Lanes valid, const Memory& memory,
+              T* sums) const {
+        const std::int64_t from = first * structure.dim_out * arguments.channels + channel;
+        const std::int64_t stride = structure.num_products * V::lanes;
+        const T* grad = makes.both ? arguments.tangent_grad : arguments.grad;
+        pull<receivers>(structure, grad + from, arguments.channels, memory.grads.data(), memory.products.data(), stride,
+                        valid);
+        if (makes.both)
+            pull<receivers>(structure, arguments.grad + from, arguments.channels, memory.grads.data(),
+                            memory.besides.data(), stride, valid);
+        const std::int64_t row = structure.dim_out * arguments.channels, next = from + receivers * row;
+        for (int i = 0; i < receivers; ++i) {
+            if (first + receivers + i < edges.atoms) {
+                fetch<0>(grad + next + i * row, structure.dim_out);
+                if (makes.both) fetch<0>(arguments.grad + next + i * row, structure.dim_out);
+            }
+            const TableGradients<T> to = {memory.products.data() + i * stride, memory.besides.data() + i * stride,
+                                          memory.to_h.data(), memory.to_table.data(), memory.sums.data()};
+            const std::int64_t begin = edges.start[first + i], end = edges.start[first + i + 1];
+            if (makes.geometry)
+                for (std::int64_t n = begin; n < end; n += kEdgesAtOnce)
+                    take_geometry(given, n, smaller(n + kEdgesAtOnce, end), to, memory, sums + n * geometry_rows);
+            else
+                for (int d = 0; d < structure.num_degrees; ++d)
+                    memory.sweeps[d].both_by_weights(given, begin, end, structure.degrees[d], to);
+        }
+    }
+
+    // The same for few edges of a receiver, with those by the geometry: their sums over lanes take memory.
+    void take_geometry(const TableEdges<T>& given, std::int64_t begin, std::int64_t end, const TableGradients<T>& to,
+                       const Memory& memory, T* totals) const {
         const std::int64_t rows = (end - begin) * geometry_rows, whole = rows / V::lanes * V::lanes;
         memory.sums.clear(rows * V::lanes);
-        for (int p = 0; p < structure.num_paths; ++p)
-            with_components(structure.paths[p].degree, [&](auto components) {
-                block.template pull_edges<decltype(components)::value, tangent, true, weights>(
-                    structure.paths[p], begin, end, products, memory.to_h.data(), memory.to_table.data(),
-                    memory.sums.data());
-            });
-        T* totals = sums + begin * geometry_rows;
+        for (int d = 0; d < structure.num_degrees; ++d) {
+            const TableSweeps<T>& sweeps = memory.sweeps[d];
+            const auto sweep = makes.tangent   ? sweeps.tangents_by_all
+                               : makes.weights ? sweeps.by_all
+                                               : sweeps.by_geometry;
+            sweep(given, begin, end, structure.degrees[d], to);
+        }
         for (std::int64_t n = 0; n < whole; n += V::lanes)
             add_sums_of_rows(memory.sums.data() + n * V::lanes, totals + n);
         for (std::int64_t n = whole; n < rows; ++n) totals[n] += V::load(memory.sums.data() + n * V::lanes).sum();
@@ -271,46 +261,23 @@ struct TablePass {
     void collect(const T* parts) const {
         const int harmonics = structure.harmonics();
         const std::int64_t length = edges.count * geometry_rows;
-        for (std::int64_t n = 0; n < edges.count; ++n)
-            for (int row = 0; row < geometry_rows; ++row) {
-                T total = 0;
-                for (int share = 0; share < grid.shares; ++share)
-                    total += parts[share * length + n * geometry_rows + row];
-                if (row < harmonics)
-                    arguments.to_y[edges.edge[n] * harmonics + row] = total;
-                else
-                    arguments.to_lengths[edges.edge[n]] = total;
+        run_workers(grid.workers(), [&](int worker) {
+            const std::int64_t end = part(edges.count, grid.workers(), worker + 1);
+            for (std::int64_t n = part(edges.count, grid.workers(), worker); n < end; ++n) {
+                T* const to_y = arguments.to_y + edges.edge[n] * harmonics;
+                const T* const sums = parts + n * geometry_rows;
+                for (int row = 0; row < geometry_rows; ++row) {
+                    T total = sums[row];
+                    for (int share = 1; share < grid.shares; ++share) total += sums[share * length + row];
+                    if (row < harmonics)
+                        to_y[row] = total;
+                    else
+                        arguments.to_lengths[edges.edge[n]] = total;
+                }
             }
+        });
     }
 };
-
-template <class T>
-void table_convolution(const ConvolutionStructure<T>& structure, const Edges& edges,
-                       const TableArguments<T>& arguments, int threads) {
-    TablePass<T>{structure, edges, arguments, threads}.template run<true, false, false, false, false>();
-}
-
-template <class T>
-void table_convolution_backward(const ConvolutionStructure<T>& structure, const Edges& edges,
-                                const TableArguments<T>& arguments, int threads) {
-    const TablePass<T> pass{structure, edges, arguments, threads};
-    if (arguments.to_y && arguments.to_table)
-        pass.template run<false, true, false, true, true>();
-    else if (arguments.to_table)
-        pass.template run<false, true, false, false, true>();
-    else  // without edges there is no address of to_y
-        pass.template run<false, true, false, true, false>();
-}
-
-template <class T>
-void table_convolution_backward2(const ConvolutionStructure<T>& structure, const Edges& edges,
-                                 const TableArguments<T>& arguments, int threads) {
-    const TablePass<T> pass{structure, edges, arguments, threads};
-    if (arguments.to_y)
-        pass.template run<true, true, true, true, true>();
-    else
-        pass.template run<true, true, true, false, true>();
-}
 
 }  // namespace
 }  // namespace macekit

@@ -4,18 +4,17 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace macekit {
 
 SparseMatrix::SparseMatrix(int rows, const std::vector<int>& row, const std::vector<int>& column,
-                           const std::vector<double>& value, const std::vector<int>& group_of_row)
+                           const std::vector<double>& value)
     : row_(rows), start_(1, 0) {
     std::vector<std::vector<std::size_t>> entries(rows);
     for (std::size_t entry = 0; entry < row.size(); ++entry) entries[row[entry]].push_back(entry);
     std::iota(row_.begin(), row_.end(), 0);
     std::stable_sort(row_.begin(), row_.end(), [&](int x, int y) { return entries[x].size() < entries[y].size(); });
-    if (!group_of_row.empty())
-        std::stable_sort(row_.begin(), row_.end(), [&](int x, int y) { return group_of_row[x] < group_of_row[y]; });
     for (const int r : row_) {
         for (const std::size_t entry : entries[r]) {
             column_.push_back(column[entry]);
@@ -41,14 +40,25 @@ ConvolutionTable::ConvolutionTable(int max_ell, int dim_in, int dim_out, const s
                                    const std::vector<int>& harmonic, const std::vector<int>& row,
                                    const std::vector<int>& column, const std::vector<double>& value)
     : max_ell_(max_ell), dim_in_(dim_in), dim_out_(dim_out), num_products_(0), degree_start_(max_ell + 2, 0) {
+    path_order_.resize(l_in.size());
+    std::iota(path_order_.begin(), path_order_.end(), 0);
+    std::stable_sort(path_order_.begin(), path_order_.end(),
+                     [&](int x, int y) { return std::pair(l_in[x], l_sh[x]) < std::pair(l_in[y], l_sh[y]); });
+    std::vector<int> first_product(l_in.size());
+    for (std::size_t n = 0; n < path_order_.size(); ++n) {
+        const int path = path_order_[n];
+        if (degrees_.empty() || degrees_.back().degree != l_in[path])
+            degrees_.push_back({l_in[path], first_input[path], static_cast<int>(n), num_products_});
+        first_product[path] = num_products_;
+        num_products_ += (2 * l_in[path] + 1) * (2 * l_sh[path] + 1);
+    }
     std::vector<int> product_of_column, degree_of_column;
     for (std::size_t path = 0; path < l_in.size(); ++path) {
-        paths_.push_back({static_cast<int>(path), l_sh[path], first_input[path], 2 * l_in[path] + 1, num_products_});
+        paths_.push_back({static_cast<int>(path), l_sh[path], first_input[path], 2 * l_in[path] + 1, first_product[path]});
         ++degree_start_[l_sh[path] + 1];
         for (int m = 0; m < 2 * l_in[path] + 1; ++m) {
-            product_of_column.push_back(num_products_);
+            product_of_column.push_back(first_product[path] + m * (2 * l_sh[path] + 1));
             degree_of_column.push_back(l_sh[path]);
-            num_products_ += 2 * l_sh[path] + 1;
         }
     }
     std::partial_sum(degree_start_.begin(), degree_start_.end(), degree_start_.begin());
@@ -58,23 +68,23 @@ ConvolutionTable::ConvolutionTable(int max_ell, int dim_in, int dim_out, const s
         const int degree = degree_of_column[column[entry]];
         product.push_back(product_of_column[column[entry]] + harmonic[entry] - degree * degree);
     }
-    std::vector<int> path_of_product(num_products_), path_of_row(dim_out);
-    path_rows_.assign(paths_.size() + 1, 0);
-    for (std::size_t n = 0; n < paths_.size(); ++n)
-        for (int m = 0; m < paths_[n].inputs * (2 * paths_[n].degree + 1); ++m)
-            path_of_product[paths_[n].first_product + m] = static_cast<int>(n);
-    for (std::size_t entry = 0; entry < value.size(); ++entry) path_of_row[row[entry]] = path_of_product[product[entry]];
-    for (const int path : path_of_row) ++path_rows_[path + 1];
-    std::partial_sum(path_rows_.begin(), path_rows_.end(), path_rows_.begin());
-    terms_ = {SparseMatrix(dim_out, row, product, value), SparseMatrix(num_products_, product, row, value),
-              SparseMatrix(dim_out, row, product, value, path_of_row)};
+    terms_ = {SparseMatrix(dim_out, row, product, value), SparseMatrix(num_products_, product, row, value)};
 }
 
 template <class T>
 ConvolutionStructure<T> ConvolutionTable::view() const {
-    return {dim_in_,       dim_out_,       static_cast<int>(paths_.size()), max_ell_,
-            num_products_, paths_.data(),  degree_start_.data(),            terms_[0].view<T>(),
-            terms_[1].view<T>(), terms_[2].view<T>(), path_rows_.data()};
+    return {dim_in_,
+            dim_out_,
+            static_cast<int>(paths_.size()),
+            max_ell_,
+            num_products_,
+            static_cast<int>(degrees_.size()),
+            paths_.data(),
+            degree_start_.data(),
+            terms_[0].view<T>(),
+            terms_[1].view<T>(),
+            degrees_.data(),
+            path_order_.data()};
 }
 
 template ConvolutionStructure<float> ConvolutionTable::view() const;

@@ -12,9 +12,8 @@ namespace macekit {
 // A sparse matrix in both precisions.
 class SparseMatrix {
    public:
-    // Rows come in ascending order of their group, where groups are given.
     SparseMatrix(int rows, const std::vector<int>& row, const std::vector<int>& column,
-                 const std::vector<double>& value, const std::vector<int>& group_of_row = {});
+                 const std::vector<double>& value);
     template <class T>
     Sparse<T> view() const;
 
@@ -39,8 +38,9 @@ class ConvolutionTable {
     int max_ell_, dim_in_, dim_out_, num_products_;
     std::vector<Path> paths_;
     std::vector<int> degree_start_;
-    std::vector<int> path_rows_;
-    std::vector<SparseMatrix> terms_;  // rows out of products, the transpose, and rows in the order of the paths
+    std::vector<SenderDegree> degrees_;
+    std::vector<int> path_order_;
+    std::vector<SparseMatrix> terms_;  // rows out of products, and the transpose
 };
 
 // Terms of the symmetric contraction as products of variables; see `kernels/factored_terms.py`.

@@ -1,0 +1,159 @@
+"""What a backend of the hot operations has to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from macekit.kernels.reference_matrices import MatrixPlan
+
+
+class Backend(Protocol):
+    """The functions of a backend; their definitions are those of `kernels.reference`."""
+
+    def edge_convolution(
+        self, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str, /
+    ) -> Tensor:
+        """Messages summed at their receivers."""
+
+    def edge_convolution_backward(
+        self, grad: Tensor, h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str, /
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Its gradients."""
+
+    def edge_convolution_backward2(
+        self,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_radial: Tensor | None,
+        grad: Tensor,
+        h: Tensor,
+        y: Tensor,
+        radial: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        key: str,
+        /,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The gradients of its gradients."""
+
+    def table_convolution(
+        self,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        /,
+    ) -> Tensor:
+        """The same with radial functions out of a table."""
+
+    def table_convolution_backward(
+        self,
+        grad: Tensor,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        geometry: bool,
+        weights: bool,
+        /,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Its gradients, as far as they are asked for."""
+
+    def table_convolution_backward2(
+        self,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_lengths: Tensor | None,
+        tangent_table: Tensor | None,
+        grad: Tensor,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        geometry: bool,
+        /,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The gradients of its gradients."""
+
+    def table_convolution_tangent(
+        self,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_lengths: Tensor | None,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        /,
+    ) -> Tensor:
+        """Its tangent."""
+
+    def table_convolution_weights(
+        self,
+        grad: Tensor,
+        tangent_grad: Tensor,
+        tangent_h: Tensor | None,
+        tangent_y: Tensor | None,
+        tangent_lengths: Tensor | None,
+        h: Tensor,
+        y: Tensor,
+        lengths: Tensor,
+        table: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        first: float,
+        step: float,
+        key: str,
+        /,
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of a function of it and its tangent by features and table."""
+
+    def symmetric_contraction(self, a: Tensor, coefficients: Tensor, species: Tensor, key: str, /) -> Tensor:
+        """Equivariant polynomials."""
+
+    def symmetric_contraction_backward(
+        self, grad: Tensor, a: Tensor, coefficients: Tensor, species: Tensor, key: str, weights: bool = True, /
+    ) -> tuple[Tensor, Tensor]:
+        """Their gradients."""
+
+    def symmetric_contraction_backward2(
+        self,
+        tangent_a: Tensor | None,
+        tangent_coefficients: Tensor | None,
+        grad: Tensor,
+        a: Tensor,
+        coefficients: Tensor,
+        species: Tensor,
+        key: str,
+        /,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of their gradients."""
+
+    def matrix_products(self, x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool, /) -> Tensor:
+        """Features times one matrix per degree."""
+
+    def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
+        """Gradients of the matrices."""

@@ -1,0 +1,16 @@
+// Products with matrices for one instruction set and precision: MACEKIT_KERNELS and MACEKIT_REAL.
+#include "matrices.h"
+
+namespace macekit {
+namespace MACEKIT_KERNELS {
+
+template <class T>
+MatrixKernels<T> matrix_kernels();
+
+template <>
+MatrixKernels<MACEKIT_REAL> matrix_kernels<MACEKIT_REAL>() {
+    return {apply_matrices<MACEKIT_REAL>, outer_products<MACEKIT_REAL>, Register<MACEKIT_REAL>::lanes};
+}
+
+}  // namespace MACEKIT_KERNELS
+}  // namespace macekit
