@@ -25,9 +25,9 @@ class ContractionTable:
         self,
         dim_in: int,
         dim_out: int,
-        groups: Sequence[tuple[int, int, int, int]],
-        pairs: Sequence[tuple[int, int]],
-        entries: Sequence[tuple[int, int]],
+        rows: Sequence[tuple[int, int, int]],
+        columns: Sequence[tuple[int, int]],
+        entries: Sequence[tuple[int, int, int]],
     ) -> None: ...
 
 class Run:
