@@ -36,7 +36,12 @@ from macekit.kernels.cpu_table import (
     table_convolution_weights,
 )
 from macekit.kernels.factored_terms import factored_terms
-from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
+from macekit.kernels.structure import (
+    LARGEST_TABLE_DEGREE,
+    ContractionStructure,
+    ConvolutionStructure,
+    TableStructure,
+)
 
 __all__ = [
     "INSTRUCTION_SET",
@@ -147,8 +152,13 @@ def symmetric_contraction_backward2(
     return out, to_a, to_coefficients
 
 
-def serves(tensor: Tensor, structure: ConvolutionStructure | ContractionStructure | None = None) -> bool:
+def serves(
+    tensor: Tensor, structure: ConvolutionStructure | TableStructure | ContractionStructure | None = None
+) -> bool:
     """Whether these kernels are for tensors of this device and precision, and have a structure."""
+    if isinstance(structure, TableStructure):
+        has_features = max(structure.convolution.degrees_in) <= LARGEST_TABLE_DEGREE
+        return has_features and serves(tensor, structure.convolution)
     if isinstance(structure, ConvolutionStructure) and highest_degree(structure) > LARGEST_DEGREE:
         return False
     if isinstance(structure, ContractionStructure) and _highest_order(structure) > LARGEST_ORDER:

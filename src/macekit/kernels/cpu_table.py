@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from macekit.errors import UsageError
 from macekit.kernels import _core
 from macekit.kernels.cpu_arguments import (
     BACKWARD,
@@ -20,7 +21,7 @@ from macekit.kernels.cpu_arguments import (
     plain,
     plain_or_none,
 )
-from macekit.kernels.structure import ConvolutionStructure
+from macekit.kernels.structure import LARGEST_TABLE_DEGREE, ConvolutionStructure
 
 NO_TANGENTS = (None,) * 3
 
@@ -211,6 +212,11 @@ def _edges(
     key: str,
 ) -> _Edges:
     structure = ConvolutionStructure.from_key(key)
+    if max(structure.degrees_in) > LARGEST_TABLE_DEGREE:
+        raise UsageError(
+            f"the cpu backend has tables for features of degrees up to {LARGEST_TABLE_DEGREE}; '{key}' has higher ones",
+            "use exact radial functions, or the reference backend",
+        )
     (atoms, _, channels), edges, rows = h.shape, y.shape[0], table.shape[0]
     return _Edges(
         plain("h", h, (atoms, structure.dim_in, channels), h.dtype),

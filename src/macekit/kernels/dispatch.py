@@ -28,12 +28,12 @@ from macekit.errors import BackendUnavailable, did_you_mean
 from macekit.kernels import reference
 from macekit.kernels.backend import Backend
 from macekit.kernels.self_check import largest_difference
-from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure, TableStructure
 
 AUTO = "auto"
 NAMES = (AUTO, "reference", "cpu")
 VARIABLE = "MACEKIT_BACKEND"
-Structure = ConvolutionStructure | ContractionStructure
+Structure = ConvolutionStructure | TableStructure | ContractionStructure
 logger = logging.getLogger("macekit")
 
 
@@ -108,6 +108,11 @@ def backend_for(tensor: Tensor, structure: Structure | None = None) -> Backend:
 def convolution_backend(tensor: Tensor, key: str) -> Backend:
     """`backend_for` with the `ConvolutionStructure` of a key."""
     return backend_for(tensor, ConvolutionStructure.from_key(key))
+
+
+def table_backend(tensor: Tensor, key: str) -> Backend:
+    """`backend_for` with the `TableStructure` of a key."""
+    return backend_for(tensor, TableStructure(ConvolutionStructure.from_key(key)))
 
 
 def contraction_backend(tensor: Tensor, key: str) -> Backend:

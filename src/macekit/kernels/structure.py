@@ -16,6 +16,9 @@ from torch import Tensor
 
 from macekit.o3 import SymmetricProduct, clebsch_gordan, symmetric_product, wigner_3j, with_cancelling_terms
 
+LARGEST_TABLE_DEGREE = 2
+"""Of the sender's features, in compiled kernels that take radial functions out of a table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -202,6 +205,12 @@ class ContractionStructure:
         return np.concatenate(
             [np.full(product.num_functions, 1.0 / max(product.num_paths, 1)) for product in self.products]
         )
+
+
+class TableStructure(NamedTuple):
+    """An edge convolution whose radial functions are in a table."""
+
+    convolution: ConvolutionStructure
 
 
 class ConvolutionTables(NamedTuple):

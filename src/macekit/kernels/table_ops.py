@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.library import register_autograd, register_fake
 
 from macekit.kernels import sweeps
-from macekit.kernels.dispatch import convolution_backend
+from macekit.kernels.dispatch import table_backend
 from macekit.kernels.operators import LIBRARY, fresh, operator, refuse_third_derivatives, save
 from macekit.kernels.structure import ConvolutionStructure
 
@@ -29,7 +29,7 @@ def table_convolution(
     key: str,
 ) -> Tensor:
     """Messages summed at their receivers, [N, D_out, K]; see `kernels.reference.table_convolution`."""
-    return convolution_backend(h, key).table_convolution(h, y, lengths, table, sender, receiver, first, step, key)
+    return table_backend(h, key).table_convolution(h, y, lengths, table, sender, receiver, first, step, key)
 
 
 @operator
@@ -48,7 +48,7 @@ def table_convolution_backward(
     weights: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients with respect to h, y, lengths and table; those not asked for are empty."""
-    return convolution_backend(h, key).table_convolution_backward(
+    return table_backend(h, key).table_convolution_backward(
         grad, h, y, lengths, table, sender, receiver, first, step, key, geometry, weights
     )
 
@@ -73,7 +73,7 @@ def table_convolution_backward2(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the backward, with respect to grad, h, y, lengths and table."""
     tangents = (tangent_h, tangent_y, tangent_lengths, tangent_table)
-    return convolution_backend(h, key).table_convolution_backward2(
+    return table_backend(h, key).table_convolution_backward2(
         *tangents, grad, h, y, lengths, table, sender, receiver, first, step, key, geometry
     )
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from macekit.kernels import sweeps
 from macekit.kernels.backend import Backend
-from macekit.kernels.dispatch import contraction_backend, convolution_backend
+from macekit.kernels.dispatch import contraction_backend, table_backend
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 
 
@@ -223,7 +223,7 @@ class _Sweeps:
 
     @property
     def _convolver(self) -> Backend:
-        return convolution_backend(self.h, self.inputs.convolution)
+        return table_backend(self.h, self.inputs.convolution)
 
     @property
     def _contractor(self) -> Backend:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from macekit.errors import ConfigError
+from macekit.kernels.dispatch import is_compiled
+from macekit.kernels.structure import LARGEST_TABLE_DEGREE, ConvolutionStructure
+from macekit.model.interaction import Interaction
 from macekit.model.mace import Mace
 from macekit.model.radial_table import NUM_KNOTS, interpolation_error
 from macekit.training.run_directory import RunLog
@@ -49,6 +52,8 @@ class RadialFunctions:
             return self._without("they do not depend on the distance alone")
         if self.mode == "auto" and self.edges_per_batch < NUM_KNOTS:
             return 0, f"exact: a batch has {self.edges_per_batch:.0f} edges, fewer than a table has knots"
+        if self.mode == "auto" and is_compiled() and _largest_degree(model) > LARGEST_TABLE_DEGREE:
+            return 0, f"exact: compiled tables are for hidden degrees up to {LARGEST_TABLE_DEGREE}"
         knots = NUM_KNOTS
         while interpolation_error(model.backbone, knots) > LARGEST_ERROR:
             knots *= 2
@@ -61,3 +66,9 @@ class RadialFunctions:
             raise ConfigError(f"training.radial is 'table', and the radial functions cannot have one: {reason}",
                               "set training.radial: auto")  # fmt: skip
         return 0, f"exact: {reason}"
+
+
+def _largest_degree(model: Mace) -> int:
+    """Of the features that the layers send."""
+    found = [module for module in model.backbone.modules() if isinstance(module, Interaction)]
+    return max(max(ConvolutionStructure.from_key(interaction.key).degrees_in) for interaction in found)

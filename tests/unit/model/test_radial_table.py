@@ -13,6 +13,7 @@ from macekit.errors import ConfigError
 from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.kernels import dispatch
+from macekit.kernels.dispatch import is_compiled
 from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
 from macekit.model.radial_table import NUM_KNOTS, interpolation_error
@@ -162,6 +163,14 @@ def test_choice_between_table_and_exact() -> None:
     ):
         RadialFunctions(mode, edges).choose([model])
         assert model.backbone.num_knots == knots, mode
+
+
+def test_no_table_for_features_that_the_compiled_kernels_have_none_for() -> None:
+    model = tiny_model(hidden_irreps="2x0e + 2x1o + 2x2e + 2x3o", max_ell=3)
+    RadialFunctions("auto", 1e4).choose([model])
+    assert model.backbone.num_knots == (0 if is_compiled() else NUM_KNOTS)
+    RadialFunctions("table", 1e4).choose([model])
+    assert model.backbone.num_knots == NUM_KNOTS
 
 
 def test_a_table_is_refined_and_given_up_by_the_measured_error() -> None:

@@ -236,9 +236,7 @@ TableSweeps<T> table_sweeps_of(int l_in) {
     switch (l_in) {
         case 0: return table_sweeps_of_degree<T, 0, max_ell>();
         case 1: return table_sweeps_of_degree<T, 1, max_ell>();
-        case 2: return table_sweeps_of_degree<T, 2, max_ell>();
-        case 3: return table_sweeps_of_degree<T, 3, max_ell>();
-        default: return table_sweeps_of_degree<T, 4, max_ell>();
+        default: return table_sweeps_of_degree<T, 2, max_ell>();  // higher ones would take minutes to compile
     }
 }
 
