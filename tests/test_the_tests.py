@@ -298,8 +298,8 @@ def broken_roles(monkeypatch: pytest.MonkeyPatch) -> Subject:
     """Messages that flow against the documented direction."""
     sound = backbone_module.Backbone._edges
 
-    def edges(self: Any, graph: Graph, dtype: torch.dtype) -> Any:
-        found = sound(self, graph, dtype)
+    def edges(self: Any, graph: Graph, attributes: Any, dtype: torch.dtype) -> Any:
+        found = sound(self, graph, attributes, dtype)
         return found._replace(sender=found.receiver, receiver=found.sender)
 
     monkeypatch.setattr(backbone_module.Backbone, "_edges", edges)

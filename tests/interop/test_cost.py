@@ -28,7 +28,8 @@ import resource, sys
 from macekit.cli import app
 app(["convert", sys.argv[1], sys.argv[2]], standalone_mode=False)
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))  # ru_maxrss is at least that of the parent
+print(usage.ru_utime + usage.ru_stime, 1024 * int(status["VmHWM"].split()[0]))
 """
 
 
