@@ -44,7 +44,7 @@ def tree_matrix_of(product: ProductBasis) -> Tensor:
         else torch.eye(p.num_functions, dtype=torch.float64)
         for p in structure.products
     ]
-    whole: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    whole: Tensor = torch.block_diag(*blocks)
     return whole
 
 
