@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 DERIVED = ("energy", "free_energy", "energies", "forces", "stress")
 """Properties of every model with an energy; energies are those of the sites and sum to the energy."""
-
-
 DIRECT = "direct vector of atoms"
+"""Output of a model that has an energy as well, whose forces are under the usual name."""
 
 
 class MaceCalculator(Calculator):

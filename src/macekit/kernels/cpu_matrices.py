@@ -10,9 +10,7 @@ from torch import Tensor
 
 from macekit.kernels import _core, reference_matrices
 from macekit.kernels.cpu_arguments import how_to_run, lanes, plain
-from macekit.kernels.reference_matrices import MatrixPlan
-
-PLANS_KEPT = 512
+from macekit.kernels.reference_matrices import PLANS_KEPT, MatrixPlan
 
 
 def matrix_products(x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool) -> Tensor:

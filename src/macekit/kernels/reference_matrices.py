@@ -17,6 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+PLANS_KEPT = 512
+"""Of numbers of atoms and their classes; every batch has its own."""
+
 
 class MatrixBlock(NamedTuple):
     """Features of some atoms that one matrix is for."""

@@ -95,6 +95,7 @@ class Backbone(nn.Module):
             self.layers.append(Layer(interaction, product, *shape))
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
+        self.has_density = any(isinstance(module, NeighbourDensity) for module in self.layers.modules())
         self._adjust_maps(config, tuner_generator)
 
     def _adjust_maps(self, config: ModelConfig, tuner_generator: Generator) -> None:
@@ -149,7 +150,7 @@ class Backbone(nn.Module):
         sender, receiver = graph.edge_index
         ends = attributes.position[sender], attributes.position[receiver]
         knots = self._knots(graph, dtype)
-        if knots is not None and not any(isinstance(module, NeighbourDensity) for module in self.layers.modules()):
+        if knots is not None and not self.has_density:
             return Edges(*ends, harmonics, harmonics.new_empty(graph.num_edges, 0), None, lengths, knots)
         radial, envelope = self._radial(lengths, graph.species[sender], graph.species[receiver])
         radial = torch.cat([radial.to(dtype), graph.edge_features.to(dtype)], dim=1)

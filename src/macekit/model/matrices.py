@@ -19,9 +19,7 @@ from torch import Tensor
 
 from macekit.kernels import sweeps
 from macekit.kernels.dispatch import backend_for
-from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
-
-PLANS_KEPT = 512
+from macekit.kernels.reference_matrices import PLANS_KEPT, MatrixBlock, MatrixPlan
 
 
 class Span(NamedTuple):

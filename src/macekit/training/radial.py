@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from macekit.errors import ConfigError
 from macekit.kernels.dispatch import is_compiled
-from macekit.kernels.structure import LARGEST_TABLE_DEGREE, ConvolutionStructure
+from macekit.kernels.structure import LARGEST_TABLE_DEGREE
 from macekit.model.interaction import Interaction
 from macekit.model.mace import Mace
 from macekit.model.radial_table import NUM_KNOTS, interpolation_error
@@ -71,4 +71,4 @@ class RadialFunctions:
 def _largest_degree(model: Mace) -> int:
     """Of the features that the layers send."""
     found = [module for module in model.backbone.modules() if isinstance(module, Interaction)]
-    return max(max(ConvolutionStructure.from_key(interaction.key).degrees_in) for interaction in found)
+    return max(max(interaction.structure.degrees_in) for interaction in found)
