@@ -70,12 +70,17 @@ $(STAMPS)/venv:
 	@printf '%s\n' "$$PWD" > $(STAMPS)/folder
 	@touch $@
 
+# What building needs is installed into .venv and not into a folder of pip's that is another one every time, so that
+# installing again compiles only what has changed.
 $(STAMPS)/package: $(STAMPS)/venv pyproject.toml constraints.txt
-	@echo "installing torch and macekit into .venv ..."
+	@echo "installing torch and macekit into .venv; compiling takes some minutes the first time ..."
 	$(INSTALL) torch
-	$(INSTALL) --editable .
+	$(RUN) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "ninja", sep="\n")' \
+	  | $(INSTALL) --requirement /dev/stdin
+	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
+# macekit is there already and is not built again: only what an extra adds is installed.
 $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/package
-	$(INSTALL) --editable '.[$*]'
+	$(INSTALL) 'macekit[$*]'
 	@touch $@
