@@ -4,6 +4,8 @@
 // coupling once. Backward: the gradient is taken through the coupling once per atom, then one sweep over the edges.
 #pragma once
 
+#include <type_traits>
+
 #include "engine.h"
 #include "engine_paths.h"
 #include "engine_reduce.h"
