@@ -60,7 +60,7 @@ struct EngineLayer {
     const int* degrees;
     Starts starts;
     int num_paths, num_products, dim_out;
-    const T* table;            // [block][pair · knot][piece coefficient][path][lane]
+    const T* table;            // [block][pair · knot][path][piece coefficient][lane]
     EngineSparse<T> couple;    // rows of A out of products
     EngineSparse<T> uncouple;  // the transpose
     const T* constant;         // [block][element][lane]: scalars that are sent whatever the neighbours
@@ -80,7 +80,7 @@ struct EngineLayer {
 template <class T>
 struct EngineMoments {
     int blocks;                    // of hidden units; 0: not there
-    const T* table;                // [pair · knot][piece coefficient][hidden unit]
+    const T* table;                // [block of hidden units][pair · knot][piece coefficient][lane]
     const EngineLinear<T>* maps;   // by degree: inner are the hidden units of every element
 };
 
@@ -149,7 +149,7 @@ struct EdgeBlock {
     std::int64_t width;       // padded number of harmonics
     const T* table;           // of this block
     std::int64_t row_stride;  // of the table
-    std::int64_t coefficient_stride;
+    std::int64_t table_block; // distance of the tables of two blocks
     const T* h;               // of this block
     T* to_h;
     std::int64_t h_stride;

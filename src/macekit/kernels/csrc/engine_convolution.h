@@ -15,26 +15,31 @@ namespace {
 
 constexpr int kGroupSize = kRegisters == 32 ? 24 : 10;
 
-template <int degree, class T>
-MACEKIT_INLINE Register<T> piece(const T* row, std::int64_t stride, Register<T> t) {
-    Register<T> value = Register<T>::load(row + degree * stride);
+template <class T>
+MACEKIT_INLINE Register<T> piece(const T* coefficients, Register<T> t) {
+    constexpr int degree = kPieceDegree<T>, lanes = Register<T>::lanes;
+    Register<T> value = Register<T>::load(coefficients + degree * lanes);
     repeat<degree>([&](auto k) MACEKIT_LAMBDA {
-        value = fma(value, t, Register<T>::load(row + (degree - 1 - decltype(k)::value) * stride));
+        value = fma(value, t, Register<T>::load(coefficients + (degree - 1 - decltype(k)::value) * lanes));
     });
     return value;
 }
 
-template <int degree, class T>
-MACEKIT_INLINE void piece_and_slope(const T* row, std::int64_t stride, Register<T> t, Register<T>& value,
-                                    Register<T>& slope) {
-    value = Register<T>::load(row + degree * stride);
+template <class T>
+MACEKIT_INLINE void piece_and_slope(const T* coefficients, Register<T> t, Register<T>& value, Register<T>& slope) {
+    constexpr int degree = kPieceDegree<T>, lanes = Register<T>::lanes;
+    value = Register<T>::load(coefficients + degree * lanes);
     slope = value;
-    value = fma(value, t, Register<T>::load(row + (degree - 1) * stride));
+    value = fma(value, t, Register<T>::load(coefficients + (degree - 1) * lanes));
     repeat<degree - 1>([&](auto k) MACEKIT_LAMBDA {
         slope = fma(slope, t, value);
-        value = fma(value, t, Register<T>::load(row + (degree - 2 - decltype(k)::value) * stride));
+        value = fma(value, t, Register<T>::load(coefficients + (degree - 2 - decltype(k)::value) * lanes));
     });
 }
+
+// Numbers of one path in a row of the table.
+template <class T>
+constexpr int kPathStride = (kPieceDegree<T> + 1) * Register<T>::lanes;
 
 // Sums of one group of paths over the edges begin ... end.
 template <class T, int l_in, int max_ell, int group>
@@ -45,14 +50,14 @@ MACEKIT_INLINE void sum_group(const EdgeBlock<T>& b, std::int64_t begin, std::in
     V sums[paths.sums[group]];
     repeat<paths.sums[group]>([&](auto n) MACEKIT_LAMBDA { sums[decltype(n)::value] = V::zero(); });
     for (std::int64_t e = begin; e < end; ++e) {
-        const T* row = b.table + b.row[e] * b.row_stride + first_path * V::lanes;
+        const T* row = b.table + b.row[e] * b.row_stride + first_path * kPathStride<T>;
         const V t = V::all(b.fraction[e]);
         const T* y = b.y + e * b.width;
         const T* h = b.h + b.sender[e] * b.h_stride + first_row * V::lanes;
         repeat<paths.count>([&](auto path) MACEKIT_LAMBDA {
             constexpr int p = decltype(path)::value, sh = paths.l_sh[p];
             if constexpr (paths.group[p] == group) {
-                const V radial = piece<kPieceDegree<T>>(row + p * V::lanes, b.coefficient_stride, t);
+                const V radial = piece(row + p * kPathStride<T>, t);
                 V sent[paths.inputs];
                 repeat<paths.inputs>([&](auto n) MACEKIT_LAMBDA {
                     sent[decltype(n)::value] = radial * V::load(h + decltype(n)::value * V::lanes);
@@ -109,13 +114,13 @@ using SentIf = std::conditional_t<(mask >> l_in) & 1, Sent<T, l_in>, NotSent>;
 
 // The gradients of one path and one degree of harmonics.
 template <class T, int l_in, int max_ell, int p>
-MACEKIT_INLINE void pull_path(const T* row, std::int64_t stride, Register<T> t, const T* y, const T* products,
+MACEKIT_INLINE void pull_path(const T* row, Register<T> t, const T* y, const T* products,
                               Sent<T, l_in>& sent, Register<T>* to_y) {
     using V = Register<T>;
     static constexpr Paths<l_in, max_ell, kGroupSize> paths;
     constexpr int sh = paths.l_sh[p], inputs = paths.inputs;
     V radial, slope;
-    piece_and_slope<kPieceDegree<T>>(row + p * V::lanes, stride, t, radial, slope);
+    piece_and_slope(row + p * kPathStride<T>, t, radial, slope);
     V moved[inputs], sums[inputs];
     repeat<inputs>([&](auto n) MACEKIT_LAMBDA {
         moved[decltype(n)::value] = radial * sent.h[decltype(n)::value];
@@ -146,17 +151,17 @@ MACEKIT_INLINE void pull_path(const T* row, std::int64_t stride, Register<T> t, 
 }
 
 template <class T, int l_in, int max_ell, int sh>
-MACEKIT_INLINE void pull_degree(const T* row, std::int64_t stride, Register<T> t, const T* y, const T* products,
+MACEKIT_INLINE void pull_degree(const T* row, Register<T> t, const T* y, const T* products,
                                 Sent<T, l_in>& sent, Register<T>* to_y) {
     constexpr Paths<l_in, max_ell, kGroupSize> paths;
     repeat<paths.count>([&](auto path) MACEKIT_LAMBDA {
         constexpr int p = decltype(path)::value;
         constexpr Paths<l_in, max_ell, kGroupSize> all;
-        if constexpr (all.l_sh[p] == sh) pull_path<T, l_in, max_ell, p>(row, stride, t, y, products, sent, to_y);
+        if constexpr (all.l_sh[p] == sh) pull_path<T, l_in, max_ell, p>(row, t, y, products, sent, to_y);
     });
 }
 template <class T, int l_in, int max_ell, int sh>
-MACEKIT_INLINE void pull_degree(const T*, std::int64_t, Register<T>, const T*, const T*, NotSent&, Register<T>*) {}
+MACEKIT_INLINE void pull_degree(const T*, Register<T>, const T*, const T*, NotSent&, Register<T>*) {}
 
 template <class T, int l_in>
 MACEKIT_INLINE void open(Sent<T, l_in>& sent, const T* h, const T* to_h, const Starts& at) {
@@ -208,7 +213,7 @@ void pull_edges(const EdgeBlock<T>& b, std::int64_t begin, std::int64_t end, con
             V to_y[2 * sh + 1];
             repeat<2 * sh + 1>([&](auto m) MACEKIT_LAMBDA { to_y[decltype(m)::value] = V::zero(); });
 #define MACEKIT_PULL(l, sent)                                                                     \
-    pull_degree<T, l, max_ell, sh>(row + at.path[l] * V::lanes, b.coefficient_stride, t, y,       \
+    pull_degree<T, l, max_ell, sh>(row + at.path[l] * kPathStride<T>, t, y,       \
                                    b.products + at.product[l] * V::lanes, sent, to_y)
             MACEKIT_PULL(0, zero);
             MACEKIT_PULL(1, one);

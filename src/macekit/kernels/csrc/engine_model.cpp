@@ -90,7 +90,7 @@ class PackedEngine : public Engine {
                 }
         }
         require(paths == shape.num_paths, "the list of paths");
-        layer.table = packing_.blocked(table, num_rows(), (kPieceDegree<T> + 1) * shape.num_paths, shape.width);
+        layer.table = packing_.pieces(table, num_rows(), kPieceDegree<T> + 1, shape.num_paths, shape.width);
         layer.couple = packing_.sparse(couple);
         Entries transposed = {layer.num_products, couple.column, couple.row, couple.value};
         layer.uncouple = packing_.sparse(transposed);
@@ -123,7 +123,7 @@ class PackedEngine : public Engine {
     void set_moments(int hidden, Numbers table, const std::vector<Numbers>& matrices) override {
         require(static_cast<int>(matrices.size()) == layers_.at(0).max_ell + 1, "the list of matrices");
         model_.moments.blocks = packing_.blocks(hidden);
-        model_.moments.table = packing_.padded(table, num_rows() * (kPieceDegree<T> + 1), hidden);
+        model_.moments.table = packing_.pieces(table, num_rows(), kPieceDegree<T> + 1, 1, hidden);
         for (const Numbers& matrix : matrices)
             moments_.push_back(packing_.linear(matrix, model_.num_elements, hidden, channels_));
         hidden_ = hidden;

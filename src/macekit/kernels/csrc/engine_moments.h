@@ -16,8 +16,7 @@ void sum_moments(const EdgeBlock<T>& b, std::int64_t begin, std::int64_t end, in
         V sums[components];
         repeat<components>([&](auto k) MACEKIT_LAMBDA { sums[decltype(k)::value] = V::zero(); });
         for (std::int64_t e = begin; e < end; ++e) {
-            const V hidden = piece<kPieceDegree<T>>(b.table + b.row[e] * b.row_stride + c * V::lanes,
-                                                    b.coefficient_stride, V::all(b.fraction[e]));
+            const V hidden = piece(b.table + c * b.table_block + b.row[e] * b.row_stride, V::all(b.fraction[e]));
             const T* y = b.y + e * b.width;
             repeat<components>([&](auto kk) MACEKIT_LAMBDA {
                 constexpr int k = decltype(kk)::value;
@@ -39,8 +38,8 @@ MACEKIT_INLINE void pull_moment_group(const EdgeBlock<T>& b, std::int64_t e, con
     V hidden[group], slope[group], sums[group];
     repeat<group>([&](auto cc) MACEKIT_LAMBDA {
         constexpr int c = decltype(cc)::value;
-        piece_and_slope<kPieceDegree<T>>(b.table + b.row[e] * b.row_stride + (first + c) * V::lanes,
-                                         b.coefficient_stride, V::all(b.fraction[e]), hidden[c], slope[c]);
+        piece_and_slope(b.table + (first + c) * b.table_block + b.row[e] * b.row_stride, V::all(b.fraction[e]), hidden[c],
+                        slope[c]);
         sums[c] = V::load(grad + (first + c) * V::lanes);
     });
     const T* y = b.y + e * b.width;

@@ -87,13 +87,18 @@ class Packing {
         return packed;
     }
 
-    // The last index padded: [rows][width] as [rows][block · lane].
-    const T* padded(Numbers numbers, std::int64_t rows, int width) const {
-        require(numbers.size == rows * width, "a table");
-        const std::int64_t stride = static_cast<std::int64_t>(blocks(width)) * lanes_;
-        T* packed = store_.zeros<T>(rows * stride);
+    // Piecewise polynomials [rows][coefficients][columns][width] as [block][rows][columns][coefficient][lane]: what is
+    // read for one column lies together.
+    const T* pieces(Numbers numbers, std::int64_t rows, int coefficients, int columns, int width) const {
+        require(numbers.size == rows * coefficients * columns * width, "a table");
+        T* packed = store_.zeros<T>(blocks(width) * rows * columns * coefficients * lanes_);
+        const double* from = numbers.data;
         for (std::int64_t row = 0; row < rows; ++row)
-            for (int k = 0; k < width; ++k) packed[row * stride + k] = static_cast<T>(numbers.data[row * width + k]);
+            for (int c = 0; c < coefficients; ++c)
+                for (int column = 0; column < columns; ++column)
+                    for (int k = 0; k < width; ++k)
+                        packed[(((k / lanes_ * rows + row) * columns + column) * coefficients + c) * lanes_ + k % lanes_] =
+                            static_cast<T>(*from++);
         return packed;
     }
 

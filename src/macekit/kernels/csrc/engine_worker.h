@@ -109,9 +109,9 @@ class Worker {
         b.y = work_.geometry.y;
         b.width = work_.geometry.width;
         b.gradient = work_.gradient + share_ * work_.edges_at_once * b.width;
-        b.coefficient_stride = layer.num_paths * W;
-        b.row_stride = b.coefficient_stride * (kPieceDegree<T> + 1);
-        b.table = layer.table + block * rows * b.row_stride;
+        b.row_stride = layer.num_paths * (kPieceDegree<T> + 1) * W;
+        b.table_block = rows * b.row_stride;
+        b.table = layer.table + block * b.table_block;
         b.h_stride = layer.dim_in * W;
         b.h = arrays.h + block * arrays.senders * b.h_stride;
         b.to_h = (range_ == 0 ? arrays.to_h : arrays.h_copies + (range_ - 1) * sent_size(layer, arrays)) +
@@ -528,8 +528,8 @@ class Worker {
         EdgeBlock<T> b = edges_of(model_.layers[0], work_.layers[0], 0);
         b.gradient = work_.gradient;
         b.table = model_.moments.table;
-        b.coefficient_stride = model_.moments.blocks * W;
-        b.row_stride = b.coefficient_stride * (kPieceDegree<T> + 1);
+        b.row_stride = (kPieceDegree<T> + 1) * W;
+        b.table_block = num_rows() * b.row_stride;
         return b;
     }
     std::int64_t moment_stride() const { return static_cast<std::int64_t>(model_.num_elements) * model_.moments.blocks * W; }
