@@ -26,7 +26,7 @@ FirstLayer = Literal["cheaper", "moments", "messages"]
 
 HIGHEST_ELL, HIGHEST_INPUT, MOST_COLUMNS = 4, 3, 1024
 """Highest degree of harmonics and of sent features; largest number of hidden units and outputs of the read-out."""
-PIECE_DEGREE = {torch.float32: 4, torch.float64: 7}
+PIECE_DEGREE = {torch.float32: 4, torch.float64: 8}
 """Degree n of the polynomials that replace radial functions between knots."""
 ACTIVATIONS = ("silu", "tanh", "abs", "none")
 FIRST_LAYERS: tuple[FirstLayer, ...] = ("cheaper", "moments", "messages")

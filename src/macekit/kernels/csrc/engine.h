@@ -20,7 +20,7 @@ struct Starts {
 template <class T>
 constexpr int kPieceDegree = 4;
 template <>
-constexpr int kPieceDegree<double> = 7;
+constexpr int kPieceDegree<double> = 8;
 
 // y = x W for one degree, W [inner, outer] in registers of channels; one matrix, or one for each element.
 template <class T>
