@@ -251,3 +251,9 @@ def test_what_the_kernels_lack_goes_to_the_reference_unless_they_are_named(
     with dispatch.use("cpu"), pytest.raises(UsageError, match="use the reference backend"):
         ops.edge_convolution(*edges)
         ops.symmetric_contraction(*atoms)
+
+
+def test_kernels_of_another_processor_are_said_to_be_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_arguments._core, "instruction_sets", list)
+    with pytest.raises(ImportError, match="instruction sets that this processor does not have; install macekit again"):
+        cpu_arguments._best_instruction_set()

@@ -16,8 +16,19 @@ LARGEST_DEGREE = 4
 WORK_PER_THREAD = 500_000
 """Multiplications that are worth another thread, about 10 µs."""
 FORWARD, BACKWARD, BACKWARD2, TANGENT, WEIGHTS = range(5)
-INSTRUCTION_SET = _core.instruction_sets()[0]
-"""The best one that this processor has."""
+
+
+def _best_instruction_set() -> str:
+    found = _core.instruction_sets()
+    if not found:
+        raise ImportError(
+            "it was compiled for instruction sets that this processor does not have; install macekit again on this one"
+        )
+    return found[0]
+
+
+INSTRUCTION_SET = _best_instruction_set()
+"""The best one that was compiled and that this processor has."""
 
 
 def plain(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
