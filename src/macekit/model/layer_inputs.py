@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from macekit.model.matrices import Layout
@@ -28,6 +29,29 @@ class LinearMap(NamedTuple):
     def transposed(self, y: Tensor) -> Tensor:
         """S y Wᵀ."""
         return self.layout.transposed(y, self.matrices)
+
+    def followed_by(self, by_class: LinearMap, atoms: int) -> LinearMap | None:
+        """This map and then one by class as one map by class, if a training step is cheaper with it, else None.
+
+        A step applies a map four times and makes two outer products for its gradient, for every row of features; the
+        product of the matrices and its two gradients are made once for every class.
+
+        Args:
+            by_class: From all of the output, degree by degree.
+            atoms: N.
+        """
+        first, second = self.layout, by_class.layout
+        assert first.counts is None and second.counts is not None and first.shape_out == second.shape_in
+        rows = sum(span.components for span in second.spans)
+        if 3 * len(second.counts) * sum(span.fan_in for span in first.spans) > 6 * atoms * rows:
+            return None
+        spans = tuple(
+            one._replace(first_out=other.first_out, fan_out=other.fan_out, scale=one.scale * other.scale)
+            for one, other in zip(first.spans, second.spans, strict=True)
+        )
+        layout = Layout(spans, first.shape_in, second.shape_out, second.counts)
+        pairs = zip(self.matrices, by_class.matrices, strict=True)
+        return LinearMap(layout, tuple(torch.matmul(one, other) for one, other in pairs))
 
 
 class LayerInputs(NamedTuple):

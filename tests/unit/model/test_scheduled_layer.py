@@ -12,6 +12,8 @@ from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
+from macekit.model.layer_inputs import LinearMap
+from macekit.model.linear import node_attributes
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.radial import RadialFunctions
@@ -110,6 +112,25 @@ def test_every_loss_and_kind_of_layer(
     found = gradients(model, outputs, allowed=True)
     assert len(calls) == len(model.backbone.layers)
     assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
+
+
+def test_maps_by_element_are_part_of_the_map_before_them_where_that_is_cheaper(
+    calls: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = with_table(tiny_model())
+    interaction = model.backbone.layers[0].interaction
+    graph = graph_of(model)
+    attributes = node_attributes(graph.species, graph.node_features, len(model.facts.elements), model.dtype)
+    _, linear, mix = interaction.maps((1, interaction.channels), attributes)
+    assert mix is not None and linear.followed_by(mix, 1) is None
+    together = linear.followed_by(mix, len(attributes.classes))
+    assert together is not None
+    messages = torch.randn(len(attributes.classes), *linear.layout.shape_in, dtype=model.dtype)
+    torch.testing.assert_close(together(messages), mix(linear(messages)), rtol=0.0, atol=1e-12)
+    found = gradients(model, None, allowed=True)
+    monkeypatch.setattr(LinearMap, "followed_by", lambda *_: None)
+    assert_alike(found, gradients(model, None, allowed=True), 1e-12)
+    assert len(calls) == 4
 
 
 def test_frozen_weights_have_no_gradient_and_the_others_the_same(calls: list[Tensor]) -> None:
