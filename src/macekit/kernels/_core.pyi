@@ -36,7 +36,19 @@ class Run:
 class Knots:
     def __init__(self, first: float, step: float, rows: int) -> None: ...
 
+class EdgeHarmonics:
+    def __init__(self, max_ell: int, rows: Sequence[tuple[int, int, int]], factors: Sequence[float]) -> None: ...
+
 def instruction_sets() -> list[str]: ...
+def edge_harmonics(
+    harmonics: EdgeHarmonics,
+    double_precision: bool,
+    which: int,
+    edges: int,
+    vectors: int,
+    shortest: float,
+    addresses: tuple[int, int, int],
+) -> None: ...
 def edge_convolution(
     table: ConvolutionTable,
     run: Run,

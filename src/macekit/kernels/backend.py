@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from macekit.kernels.reference_matrices import MatrixPlan
@@ -157,3 +158,18 @@ class Backend(Protocol):
 
     def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
         """Gradients of the matrices."""
+
+    def edge_harmonics(
+        self, vectors: Tensor, shortest: float, max_ell: int, dtype: torch.dtype, /
+    ) -> tuple[Tensor, Tensor]:
+        """Spherical harmonics and distances."""
+
+    def edge_harmonics_backward(
+        self, to_harmonics: Tensor, to_lengths: Tensor, vectors: Tensor, shortest: float, max_ell: int, /
+    ) -> Tensor:
+        """Their gradients."""
+
+    def edge_harmonics_tangent(
+        self, tangent_vectors: Tensor, vectors: Tensor, shortest: float, max_ell: int, dtype: torch.dtype, /
+    ) -> tuple[Tensor, Tensor]:
+        """Their tangents."""

@@ -27,6 +27,11 @@ from macekit.kernels.cpu_arguments import (
     plain,
     plain_or_none,
 )
+from macekit.kernels.cpu_harmonics import (
+    edge_harmonics,
+    edge_harmonics_backward,
+    edge_harmonics_tangent,
+)
 from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
 from macekit.kernels.cpu_table import (
     table_convolution,
@@ -49,6 +54,9 @@ __all__ = [
     "edge_convolution",
     "edge_convolution_backward",
     "edge_convolution_backward2",
+    "edge_harmonics",
+    "edge_harmonics_backward",
+    "edge_harmonics_tangent",
     "matrix_gradients",
     "matrix_products",
     "serves",

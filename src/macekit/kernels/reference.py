@@ -33,14 +33,22 @@ from macekit.kernels.reference_contraction import (
     symmetric_contraction_backward,
     symmetric_contraction_backward2,
 )
+from macekit.kernels.reference_harmonics import (
+    edge_harmonics,
+    edge_harmonics_backward,
+    edge_harmonics_tangent,
+)
 from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
-from macekit.kernels.splines import ROWS_PER_EDGE, spline_weights
+from macekit.kernels.splines import interpolated, spline_weights, spread
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 
 __all__ = [
     "edge_convolution",
     "edge_convolution_backward",
     "edge_convolution_backward2",
+    "edge_harmonics",
+    "edge_harmonics_backward",
+    "edge_harmonics_tangent",
     "matrix_gradients",
     "matrix_products",
     "symmetric_contraction",
@@ -168,7 +176,7 @@ def table_convolution(
         key: Name of a `ConvolutionStructure`.
     """
     row, (value, _, _) = spline_weights(lengths, table.shape[0], first, step)
-    return edge_convolution(h, y, _interpolated(table, row, value), sender, receiver, key)
+    return edge_convolution(h, y, interpolated(table, row, value), sender, receiver, key)
 
 
 def table_convolution_backward(
@@ -190,10 +198,10 @@ def table_convolution_backward(
     Those by y and lengths are empty tensors unless `geometry`, that by the table is empty unless `weights`.
     """
     row, (value, slope, _) = spline_weights(lengths, table.shape[0], first, step)
-    radial = _interpolated(table, row, value)
+    radial = interpolated(table, row, value)
     to_h, to_y, to_radial = edge_convolution_backward(grad, h, y, radial, sender, receiver, key)
-    to_lengths = (to_radial * _interpolated(table, row, slope)).sum((1, 2)).to(lengths.dtype)
-    to_table = _spread(table, row, value, to_radial) if weights else table.new_empty(0)
+    to_lengths = (to_radial * interpolated(table, row, slope)).sum((1, 2)).to(lengths.dtype)
+    to_table = spread(table, row, value, to_radial) if weights else table.new_empty(0)
     return (to_h, to_y, to_lengths, to_table) if geometry else (to_h, y.new_empty(0), lengths.new_empty(0), to_table)
 
 
@@ -220,18 +228,18 @@ def table_convolution_backward2(
     """
     row, (value, slope, curvature) = spline_weights(lengths, table.shape[0], first, step)
     rate = (torch.zeros_like(lengths) if tangent_lengths is None else tangent_lengths)[:, None]
-    radial, tangent_radial = _interpolated(table, row, value), _interpolated(table, row, rate * slope)
-    tangent_slope = _interpolated(table, row, rate * curvature)
+    radial, tangent_radial = interpolated(table, row, value), interpolated(table, row, rate * slope)
+    tangent_slope = interpolated(table, row, rate * curvature)
     if tangent_table is not None:
-        tangent_radial = tangent_radial + _interpolated(tangent_table, row, value)
-        tangent_slope = tangent_slope + _interpolated(tangent_table, row, slope)
+        tangent_radial = tangent_radial + interpolated(tangent_table, row, value)
+        tangent_slope = tangent_slope + interpolated(tangent_table, row, slope)
     edges = (grad, h, y, radial, sender, receiver, key)
     out, to_h, to_y, to_radial = edge_convolution_backward2(tangent_h, tangent_y, tangent_radial, *edges)
     to_tangent = edge_convolution_backward(*edges)[2]  # gradient of Φ by the tangent of the radial functions
-    to_table = _spread(table, row, value, to_radial) + _spread(table, row, rate * slope, to_tangent)
+    to_table = spread(table, row, value, to_radial) + spread(table, row, rate * slope, to_tangent)
     if not geometry:
         return out, to_h, y.new_empty(0), lengths.new_empty(0), to_table
-    to_lengths = to_radial * _interpolated(table, row, slope) + to_tangent * tangent_slope
+    to_lengths = to_radial * interpolated(table, row, slope) + to_tangent * tangent_slope
     return out, to_h, to_y, to_lengths.sum((1, 2)).to(lengths.dtype), to_table
 
 
@@ -277,22 +285,6 @@ def table_convolution_weights(
     to_h, _, _, to_table = table_convolution_backward(grad, *given, first, step, key, False, True)
     moved = table_convolution_backward2(*tangents, None, tangent_grad, *given, first, step, key, False)
     return to_h + moved[1], to_table + moved[4]
-
-
-def _interpolated(table: Tensor, row: Tensor, weights: Tensor) -> Tensor:
-    """Σ_q weights[e, q] table[row[e] + q], [E, P, K]."""
-    total = table.new_zeros(row.shape[0], *table.shape[1:])
-    for q in range(ROWS_PER_EDGE):
-        total += weights[:, q, None, None].to(table.dtype) * table.index_select(0, row + q)
-    return total
-
-
-def _spread(table: Tensor, row: Tensor, weights: Tensor, values: Tensor) -> Tensor:
-    """The transpose of `_interpolated`: values [E, P, K] to the rows of the table."""
-    total = table.new_zeros(table.shape)
-    for q in range(ROWS_PER_EDGE):
-        total.index_add_(0, row + q, weights[:, q, None, None].to(table.dtype) * values)
-    return total
 
 
 def _edge_chunks(structure: ConvolutionStructure, h: Tensor, y: Tensor) -> Iterator[slice]:

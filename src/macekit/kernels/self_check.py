@@ -60,6 +60,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     blocks = (MatrixBlock(0, 1, 1, ATOMS, REGISTERS, REGISTERS, 0, width, 3, 0.5),)
     plan = MatrixPlan(blocks, ATOMS, (4, REGISTERS), (3, width), (tuple(matrix.shape),))
     product = _waves(dtype, ATOMS, 3, width)
+    vectors = _waves(torch.float64, EDGES, 3)
+    of_vectors, harmonics = (vectors, 1e-8, 3), _waves(dtype, EDGES, 16)
     return [
         ("edge_convolution", of_edges),
         ("edge_convolution_backward", (grad, *of_edges)),
@@ -75,6 +77,9 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("matrix_products", (x, [matrix], plan, False)),
         ("matrix_products", (product, [matrix], plan, True)),
         ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], plan)),
+        ("edge_harmonics", (*of_vectors, dtype)),
+        ("edge_harmonics_backward", (harmonics, lengths, *of_vectors)),
+        ("edge_harmonics_tangent", (vectors.cos(), *of_vectors, dtype)),
     ]
 
 

@@ -51,6 +51,22 @@ def spline_weights(
     )
 
 
+def interpolated(table: Tensor, row: Tensor, weights: Tensor) -> Tensor:
+    """Σ_q weights[e, q] table[row[e] + q], [E, P, K]."""
+    total = table.new_zeros(row.shape[0], *table.shape[1:])
+    for q in range(ROWS_PER_EDGE):
+        total += weights[:, q, None, None].to(table.dtype) * table.index_select(0, row + q)
+    return total
+
+
+def spread(table: Tensor, row: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+    """The transpose of `interpolated`: values [E, P, K] to the rows of the table."""
+    total = table.new_zeros(table.shape)
+    for q in range(ROWS_PER_EDGE):
+        total.index_add_(0, row + q, weights[:, q, None, None].to(table.dtype) * values)
+    return total
+
+
 @cache
 def prefilter(num_knots: int) -> NDArray[np.float64]:
     """Matrix [G + 2, G] from values at the knots to coefficients.

@@ -13,6 +13,7 @@ from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
 from macekit.kernels.splines import prefilter_tensor
 from macekit.model.basis import polynomial_envelope
+from macekit.model.edge_geometry import measured
 from macekit.model.interaction import Edges, Interaction, NeighbourDensity
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
@@ -23,7 +24,6 @@ from macekit.model.radial import DistanceTransform, RadialBasis
 from macekit.model.radial_table import Knots
 from macekit.model.tuners import make_tuner
 from macekit.o3 import parse_hidden_irreps
-from macekit.o3.spherical_harmonics import spherical_harmonics
 
 SHORTEST_EDGE = 1e-8
 """Å; edges shorter than this are treated as this long, so that nothing divides by zero."""
@@ -96,6 +96,7 @@ class Backbone(nn.Module):
             self.tuners.append(make_tuner(config, degrees_in, degrees_out, self.channels, tuner_generator))
             degrees_in = degrees_out
         self.has_density = any(isinstance(module, NeighbourDensity) for module in self.layers.modules())
+        self._kept_knots: dict[tuple[int, torch.dtype, torch.device], Knots] = {}
         self._adjust_maps(config, tuner_generator)
 
     def _adjust_maps(self, config: ModelConfig, tuner_generator: Generator) -> None:
@@ -145,8 +146,7 @@ class Backbone(nn.Module):
 
     def _edges(self, graph: Graph, attributes: NodeAttributes, dtype: torch.dtype) -> Edges:
         vectors = edge_vectors(graph)  # [E, 3], float64
-        lengths = vectors.square().sum(1).clamp(min=SHORTEST_EDGE**2).sqrt()  # [E]
-        harmonics = spherical_harmonics(vectors / lengths[:, None], self.max_ell).to(dtype)
+        harmonics, lengths = measured(vectors, SHORTEST_EDGE, self.max_ell, dtype)
         sender, receiver = graph.edge_index
         ends = attributes.position[sender], attributes.position[receiver]
         knots = self._knots(graph, dtype)
@@ -170,10 +170,15 @@ class Backbone(nn.Module):
         return self.knots_at(self.num_knots, dtype, graph.positions.device)
 
     def knots_at(self, count: int, dtype: torch.dtype, device: torch.device) -> Knots:
-        """Evenly spaced knots between 0 and the cutoff."""
-        lengths = torch.linspace(0.0, self.cutoff, count, dtype=torch.float64, device=device)
-        basis, envelope = self.radial_inputs(lengths, dtype)
-        return Knots(basis, envelope, prefilter_tensor(count, dtype, device), 0.0, self.cutoff / (count - 1))
+        """Evenly spaced knots between 0 and the cutoff. Nothing trains them: the last ones are kept."""
+        key = count, dtype, device
+        if key not in self._kept_knots:
+            with torch.inference_mode(False):  # they must serve training as well
+                lengths = torch.linspace(0.0, self.cutoff, count, dtype=torch.float64, device=device)
+                inputs = self.radial_inputs(lengths, dtype)
+            filtered = prefilter_tensor(count, dtype, device)
+            self._kept_knots = {key: Knots(*inputs, filtered, 0.0, self.cutoff / (count - 1))}
+        return self._kept_knots[key]
 
     def radial_inputs(self, lengths: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """What the radial MLPs see of some distances, and the envelope of what they give; without gradient."""

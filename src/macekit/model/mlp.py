@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from macekit.kernels import sweeps
 from macekit.model.radial_table import Knots
 
 SILU_NORM = 1.6765324703310907
@@ -39,6 +42,9 @@ class RadialMLP(nn.Module):
 
         The last map is linear, so what is filtered are its inputs, which are fewer.
         """
+        if sweeps.is_scheduled():  # differentiated once, by the weights
+            table: Tensor = _Table.apply(knots, *self.weights)  # type: ignore[no-untyped-call]
+            return table
         hidden = self.hidden(knots.basis)  # [G, units]
         if knots.envelope is not None:
             hidden = hidden * knots.envelope
@@ -53,3 +59,41 @@ class RadialMLP(nn.Module):
     @staticmethod
     def _scaled(weight: Tensor) -> Tensor:
         return weight / math.sqrt(weight.shape[0])
+
+
+class _Table(torch.autograd.Function):
+    """`RadialMLP.table` with its derivative written out: a few products instead of some hundred small operations."""
+
+    @staticmethod
+    def forward(ctx: Any, knots: Knots, *weights: Tensor) -> Tensor:
+        x, norm, kept = knots.basis, 1.0, []
+        for weight in weights[:-1]:
+            z = (x @ weight).mul_(norm / math.sqrt(weight.shape[0]))  # [G, units]
+            kept += [x, z]
+            x, norm = torch.nn.functional.silu(z), SILU_NORM
+        if knots.envelope is not None:
+            x = x * knots.envelope
+        filtered = (knots.prefilter @ x).mul_(norm / math.sqrt(weights[-1].shape[0]))  # [G + 2, units]
+        ctx.knots = knots
+        ctx.save_for_backward(*weights, *kept, filtered)
+        return filtered @ weights[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        depth = len(ctx.needs_input_grad) - 1
+        weights, kept, knots = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:], ctx.knots
+        gradients = [kept[-1].T @ grad]
+        if depth > 1:
+            scaled = weights[-1] * (SILU_NORM / math.sqrt(weights[-1].shape[0]))
+            to_x = knots.prefilter.T @ (grad @ scaled.T)
+            if knots.envelope is not None:
+                to_x *= knots.envelope
+        for layer in reversed(range(depth - 1)):
+            x, z = kept[2 * layer : 2 * layer + 2]
+            norm = (SILU_NORM if layer > 0 else 1.0) / math.sqrt(weights[layer].shape[0])
+            to_z = torch.ops.aten.silu_backward(to_x, z).mul_(norm)
+            gradients.append(x.T @ to_z)
+            if layer > 0:
+                to_x = to_z @ weights[layer].T
+        return None, *reversed(gradients)

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "edge_harmonics.h"
 #include "engine_module.h"
 #include "instruction_sets.h"
 #include "tables.h"
@@ -189,6 +190,24 @@ void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<
     (run.twice ? sum_matrices<double> : sum_matrices<float>)(plan, run, matrices, x, y);
 }
 
+// which: 0 measure, 1 pull, 2 push. Addresses in the order of `EdgeNumbers`.
+void edge_harmonics(const EdgeHarmonics& harmonics, bool twice, int which, std::int64_t edges, Address vectors,
+                    double shortest, const std::array<Address, 3>& p) {
+    const nb::gil_scoped_release without_gil;
+    const auto with = [&](auto number) {
+        using T = decltype(number);
+        const EdgeNumbers<T> numbers = {at<double>(p[0]), at<double>(p[1]), at<T>(p[2])};
+        const auto pass = which == 0   ? &EdgeHarmonics::measure<T>
+                          : which == 1 ? &EdgeHarmonics::pull<T>
+                                       : &EdgeHarmonics::push<T>;
+        (harmonics.*pass)(edges, at<const double>(vectors), shortest, numbers);
+    };
+    if (twice)
+        with(double());
+    else
+        with(float());
+}
+
 int lanes(const Run& run) {
     return run.twice ? matrix_kernels_for<double>(run.instruction_set).lanes
                      : matrix_kernels_for<float>(run.instruction_set).lanes;
@@ -227,6 +246,17 @@ NB_MODULE(_core, module) {
         .def(nb::init<std::int64_t, std::int64_t, const std::vector<std::array<std::int64_t, 9>>&,
                       const std::vector<double>&>(),
              nb::arg("width_in"), nb::arg("width_out"), nb::arg("blocks"), nb::arg("scales"));
+    nb::class_<EdgeHarmonics>(module, "EdgeHarmonics")
+        .def("__init__",
+             [](EdgeHarmonics* made, int max_ell, const std::vector<std::array<int, 3>>& rows,
+                const std::vector<double>& factors) {
+                 std::vector<HarmonicTerm> terms;
+                 for (std::size_t n = 0; n < rows.size(); ++n)
+                     terms.push_back({rows[n][0], rows[n][1], rows[n][2], factors.at(n)});
+                 new (made) EdgeHarmonics(max_ell, std::move(terms));
+             },
+             nb::arg("max_ell"), nb::arg("rows"), nb::arg("factors"));
+    module.def("edge_harmonics", &edge_harmonics);
     module.def("lanes", &lanes);
     module.def("matrix_products", &matrix_products);
     module.def("matrix_gradients", &matrix_gradients);
