@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from macekit.model.matrices import Layout
+from macekit.model.matrices import Layout, Span
 
 T = TypeVar("T")
 
@@ -28,6 +28,28 @@ class LinearMap(NamedTuple):
     def transposed(self, y: Tensor) -> Tensor:
         """S y Wᵀ."""
         return self.layout.transposed(y, self.matrices)
+
+    def followed_by(self, other: LinearMap) -> LinearMap:
+        """This map and another of the same degrees as one, whose matrices are the products."""
+        spans = tuple(
+            Span(one.first_in, one.fan_in, two.first_out, two.fan_out, one.components, one.scale * two.scale)
+            for one, two in zip(self.layout.spans, other.layout.spans, strict=True)
+        )
+        counts = self.layout.counts if other.layout.counts is None else other.layout.counts
+        matrices = tuple(one @ two for one, two in zip(self.matrices, other.matrices, strict=True))
+        return LinearMap(Layout(spans, self.layout.shape_in, other.layout.shape_out, counts), matrices)
+
+    def is_worth_joining(self, other: LinearMap, num_atoms: int) -> bool:
+        """Whether training takes fewer multiplications with `followed_by` than with both maps one after another.
+
+        A step has three products of the matrices, and six of the features: values and tangents, both of their
+        adjoints, and twice the gradient of the matrices.
+        """
+        classes = 1 if other.layout.counts is None else len(other.layout.counts)
+        pairs = list(zip(self.layout.spans, other.layout.spans, strict=True))
+        of_matrices = classes * sum(one.fan_in * one.fan_out * two.fan_out for one, two in pairs)
+        of_features = num_atoms * sum(two.components * two.fan_in * two.fan_out for _, two in pairs)
+        return of_matrices < 2 * of_features
 
 
 class LayerInputs(NamedTuple):

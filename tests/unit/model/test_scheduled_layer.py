@@ -12,6 +12,8 @@ from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
+from macekit.model.layer_inputs import LinearMap
+from macekit.model.linear import node_attributes
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.radial import RadialFunctions
@@ -110,6 +112,22 @@ def test_every_loss_and_kind_of_layer(
     found = gradients(model, outputs, allowed=True)
     assert len(calls) == len(model.backbone.layers)
     assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_maps_after_the_messages_are_one_or_two(joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LinearMap, "is_worth_joining", lambda *given: joined)
+    model = with_table(tiny_model())
+    assert_alike(gradients(model, None, allowed=True), gradients(model, None, allowed=False), 1e-10)
+
+
+def test_maps_are_joined_where_there_are_many_atoms_of_few_classes() -> None:
+    model = tiny_model()
+    interaction, shape = model.backbone.layers[0].interaction, (1, model.backbone.channels)
+    for num_atoms in (1, 40):
+        species = torch.zeros(num_atoms, dtype=torch.int64)
+        attributes = node_attributes(species, torch.zeros(num_atoms, 0), len(model.facts.elements), model.dtype)
+        assert (interaction.maps(shape, attributes)[2] is None) == (num_atoms == 40)
 
 
 def test_frozen_weights_have_no_gradient_and_the_others_the_same(calls: list[Tensor]) -> None:
