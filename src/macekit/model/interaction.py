@@ -170,6 +170,8 @@ class Interaction(nn.Module):
     ) -> tuple[LinearMap, LinearMap, LinearMap | None]:
         """The linear maps of an interaction that divides by a number: before the messages, after them, and by element.
 
+        The last two are one where that is cheaper.
+
         Args:
             shape_in: Of the features of one atom.
             attributes: Classes of the atoms.
@@ -177,4 +179,6 @@ class Interaction(nn.Module):
         assert isinstance(self.normalisation, AverageNumber)
         linear = self.linear.map_of((self.structure.dim_out, self.width), self.normalisation.value)
         mix = None if self.mix is None else self.mix.map_of_atoms((linear.layout.dim_out, self.channels), attributes)
+        if mix is not None and linear.is_worth_joining(mix, len(attributes.classes)):
+            linear, mix = linear.followed_by(mix), None
         return self.linear_up.map_of(shape_in), linear, mix

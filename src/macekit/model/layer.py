@@ -88,8 +88,6 @@ class Layer(nn.Module):
         assert isinstance(interaction, Interaction)
         residual = None if self.residual is None else self.residual.map_of_atoms(tuple(h.shape[1:]), attributes)
         up, linear, mix = interaction.maps(tuple(h.shape[1:]), attributes)
-        if mix is not None and (mixed := linear.followed_by(mix, h.shape[0])) is not None:
-            linear, mix = mixed, None
         product = self.product.linear.map_of((self.product.dim_out, self.product.channels))
         inputs = LayerInputs(
             up, linear, mix, product, residual, interaction.table(knots), self.product.coefficients(attributes, h),

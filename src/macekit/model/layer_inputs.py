@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
-from macekit.model.matrices import Layout
+from macekit.model.matrices import Layout, Span
 
 T = TypeVar("T")
 
@@ -30,28 +29,27 @@ class LinearMap(NamedTuple):
         """S y Wᵀ."""
         return self.layout.transposed(y, self.matrices)
 
-    def followed_by(self, by_class: LinearMap, atoms: int) -> LinearMap | None:
-        """This map and then one by class as one map by class, if a training step is cheaper with it, else None.
-
-        A step applies a map four times and makes two outer products for its gradient, for every row of features; the
-        product of the matrices and its two gradients are made once for every class.
-
-        Args:
-            by_class: From all of the output, degree by degree.
-            atoms: N.
-        """
-        first, second = self.layout, by_class.layout
-        assert first.counts is None and second.counts is not None and first.shape_out == second.shape_in
-        rows = sum(span.components for span in second.spans)
-        if 3 * len(second.counts) * sum(span.fan_in for span in first.spans) > 6 * atoms * rows:
-            return None
+    def followed_by(self, other: LinearMap) -> LinearMap:
+        """This map and another of the same degrees as one, whose matrices are the products."""
         spans = tuple(
-            one._replace(first_out=other.first_out, fan_out=other.fan_out, scale=one.scale * other.scale)
-            for one, other in zip(first.spans, second.spans, strict=True)
+            Span(one.first_in, one.fan_in, two.first_out, two.fan_out, one.components, one.scale * two.scale)
+            for one, two in zip(self.layout.spans, other.layout.spans, strict=True)
         )
-        layout = Layout(spans, first.shape_in, second.shape_out, second.counts)
-        pairs = zip(self.matrices, by_class.matrices, strict=True)
-        return LinearMap(layout, tuple(torch.matmul(one, other) for one, other in pairs))
+        counts = self.layout.counts if other.layout.counts is None else other.layout.counts
+        matrices = tuple(one @ two for one, two in zip(self.matrices, other.matrices, strict=True))
+        return LinearMap(Layout(spans, self.layout.shape_in, other.layout.shape_out, counts), matrices)
+
+    def is_worth_joining(self, other: LinearMap, num_atoms: int) -> bool:
+        """Whether training takes fewer multiplications with `followed_by` than with both maps one after another.
+
+        A step has three products of the matrices, and six of the features: values and tangents, both of their
+        adjoints, and twice the gradient of the matrices.
+        """
+        classes = 1 if other.layout.counts is None else len(other.layout.counts)
+        pairs = list(zip(self.layout.spans, other.layout.spans, strict=True))
+        of_matrices = classes * sum(one.fan_in * one.fan_out * two.fan_out for one, two in pairs)
+        of_features = num_atoms * sum(two.components * two.fan_in * two.fan_out for _, two in pairs)
+        return of_matrices < 2 * of_features
 
 
 class LayerInputs(NamedTuple):

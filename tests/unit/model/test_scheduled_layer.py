@@ -114,23 +114,20 @@ def test_every_loss_and_kind_of_layer(
     assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
 
 
-def test_maps_by_element_are_part_of_the_map_before_them_where_that_is_cheaper(
-    calls: list[Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("joined", [False, True])
+def test_maps_after_the_messages_are_one_or_two(joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LinearMap, "is_worth_joining", lambda *given: joined)
     model = with_table(tiny_model())
-    interaction = model.backbone.layers[0].interaction
-    graph = graph_of(model)
-    attributes = node_attributes(graph.species, graph.node_features, len(model.facts.elements), model.dtype)
-    _, linear, mix = interaction.maps((1, interaction.channels), attributes)
-    assert mix is not None and linear.followed_by(mix, 1) is None
-    together = linear.followed_by(mix, len(attributes.classes))
-    assert together is not None
-    messages = torch.randn(len(attributes.classes), *linear.layout.shape_in, dtype=model.dtype)
-    torch.testing.assert_close(together(messages), mix(linear(messages)), rtol=0.0, atol=1e-12)
-    found = gradients(model, None, allowed=True)
-    monkeypatch.setattr(LinearMap, "followed_by", lambda *_: None)
-    assert_alike(found, gradients(model, None, allowed=True), 1e-12)
-    assert len(calls) == 4
+    assert_alike(gradients(model, None, allowed=True), gradients(model, None, allowed=False), 1e-10)
+
+
+def test_maps_are_joined_where_there_are_many_atoms_of_few_classes() -> None:
+    model = tiny_model()
+    interaction, shape = model.backbone.layers[0].interaction, (1, model.backbone.channels)
+    for num_atoms in (1, 40):
+        species = torch.zeros(num_atoms, dtype=torch.int64)
+        attributes = node_attributes(species, torch.zeros(num_atoms, 0), len(model.facts.elements), model.dtype)
+        assert (interaction.maps(shape, attributes)[2] is None) == (num_atoms == 40)
 
 
 def test_frozen_weights_have_no_gradient_and_the_others_the_same(calls: list[Tensor]) -> None:
