@@ -147,9 +147,10 @@ def measured(way: str, options: argparse.Namespace, train: Path, directory: Path
 
 
 def table(results: dict[str, Any]) -> str:
-    """All ways as rows: the quickest run, and means over seeds with their standard deviation where there are several."""
+    """All ways as rows: the quickest run, and over seeds means and, where there are several, standard deviations."""
     lines = [
-        "| way | seeds | trained parameters | share | time, s | energy MAE, meV/atom | forces MAE, meV/Å | RMSE, meV/Å |",
+        "| way | seeds | trained parameters | share | time, s "
+        "| energy MAE, meV/atom | forces MAE, meV/Å | RMSE, meV/Å |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     order = [way for way in results if way not in RATES] + [way for way in RATES if way in results]
