@@ -13,7 +13,7 @@ namespace macekit {
 namespace {
 
 constexpr int kLongestMonomial = 4;
-constexpr int kTile = kRegisters == 32 ? 8 : 4;  // atoms, or atoms times blocks, at once: as many independent sums
+constexpr int kTile = 8;  // atoms, or atoms times blocks, at once: as many independent sums
 
 // What is evaluated at once: `atoms` of one element for `blocks` of channels. Numbers are [row][block][atom].
 template <class T>
