@@ -101,18 +101,18 @@ struct TablePass {
                                          y.data(),
                                          dy.data(),
                                          memory.table.data(),
-                                         structure.num_paths * V::lanes,
+                                         arguments.rows,
                                          memory.h.data(),
                                          memory.dh.data(),
                                          structure.dim_in * V::lanes,
                                          arguments.tangent_h ? structure.dim_in * V::lanes : 0};
-            const Rows rows = {arguments.rows, structure.num_paths, structure.path_order, used.data()};
             for (std::int64_t b = owned.first_block; b < owned.end_block; ++b) {
                 const std::int64_t channel = b * V::lanes, left = arguments.channels - channel;
                 if (left >= V::lanes)
-                    run_block(owned, channel, Full(), memory, given, rows, to_h, to_table, sums);
+                    run_block(owned, channel, Full(), memory, given, used.data(), to_h, to_table, sums);
                 else
-                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, rows, to_h, to_table, sums);
+                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, used.data(), to_h, to_table,
+                              sums);
             }
         });
         if (!makes.to_h) return;
@@ -160,10 +160,12 @@ struct TablePass {
 
     template <class Lanes>
     void run_block(const Share& owned, std::int64_t channel, Lanes valid, const Memory& memory,
-                   const TableEdges<T>& given, const Rows& rows, T* to_h, T* to_table, T* sums) const {
+                   const TableEdges<T>& given, const char* used, T* to_h, T* to_table, T* sums) const {
         const std::int64_t K = arguments.channels;
-        const Rows features = {edges.atoms, structure.dim_in, nullptr, nullptr};
-        pack(arguments.table + channel, rows, K, memory.table.data(), valid);
+        const Rows features = {edges.atoms, structure.dim_in, structure.dim_in, nullptr, nullptr};
+        tables(used, [&](const Rows& rows, std::int64_t first) {
+            pack(arguments.table + channel, rows, K, memory.table.data() + first, valid);
+        });
         pack(arguments.h + channel, features, K, memory.h.data(), valid);
         if (makes.tangent && arguments.tangent_h)
             pack(arguments.tangent_h + channel, features, K, memory.dh.data(), valid);
@@ -172,12 +174,27 @@ struct TablePass {
         });
         if (!makes.to_h) return;
         clear(features, memory.to_h.data());
-        if (makes.weights) clear(rows, memory.to_table.data());
+        if (makes.weights)
+            tables(used, [&](const Rows& rows, std::int64_t first) { clear(rows, memory.to_table.data() + first); });
         several(owned, [&](std::int64_t i, auto receivers) {
             take<decltype(receivers)::value>(given, i, channel, valid, memory, sums);
         });
         unpack(memory.to_h.data(), features, K, to_h + channel, valid);
-        if (makes.weights) unpack(memory.to_table.data(), rows, K, to_table + channel, valid);
+        if (makes.weights)
+            tables(used, [&](const Rows& rows, std::int64_t first) {
+                unpack(memory.to_table.data() + first, rows, K, to_table + channel, valid);
+            });
+    }
+
+    // Calls function(rows, first number) for the paths of every degree, whose tables are packed one after another.
+    template <class Function>
+    void tables(const char* used, const Function& function) const {
+        for (int d = 0; d < structure.num_degrees; ++d) {
+            const int first = structure.degrees[d].first_path;
+            const int end = d + 1 < structure.num_degrees ? structure.degrees[d + 1].first_path : structure.num_paths;
+            const Rows rows = {arguments.rows, structure.num_paths, end - first, structure.path_order + first, used};
+            function(rows, arguments.rows * first * V::lanes);
+        }
     }
 
     // Calls function(i, Number<n>) for all receivers i ... i + n - 1.

@@ -20,8 +20,8 @@ struct TableEdges {
     const PackedEdge* edges;
     const T* splines;  // [edge][kSplineNumbers]
     const T *y, *dy;   // [edge][harmonics]
-    const T* table;    // packed, rows table_step apart
-    std::int64_t table_step;
+    const T* table;    // packed, [degree][row][path of the degree][lanes]
+    std::int64_t rows;
     const T *h, *dh;  // packed, atoms h_step and dh_step apart; dh_step is 0 where the tangent is one atom of zeros
     std::int64_t h_step, dh_step;
 };
@@ -31,7 +31,7 @@ struct TableEdges {
 template <class T>
 struct TableGradients {
     const T *pulled, *besides;
-    T *to_h, *to_table;  // packed
+    T *to_h, *to_table;  // packed in the same way
     T* to_geometry;      // sums over lanes still to be made, [edge][harmonics, then distance][lanes], from the first edge on
 };
 

@@ -9,11 +9,11 @@
 namespace macekit {
 namespace {
 
-// Rows of packed numbers [outer][inner][lanes] of one block of channels of [outer][inner][K], where `order` has the
-// positions of the inner ones, and `used` tells which of the outer ones there are; null: in order, and all.
+// Rows of packed numbers [outer][inner][lanes] of one block of channels of some columns of [outer][width][K]: `order` has
+// their positions, and `used` tells which of the outer rows there are; null: the first ones in order, and all.
 struct Rows {
     std::int64_t outer;
-    int inner;
+    int width, inner;
     const int* order;
     const char* used;
     int position(int j) const { return order ? order[j] : j; }
@@ -23,7 +23,7 @@ struct Rows {
 template <class T, class Lanes>
 void pack(const T* numbers, const Rows& rows, std::int64_t channels, T* packed, Lanes valid) {
     using V = Register<T>;
-    for (std::int64_t i = 0; i < rows.outer; ++i, numbers += rows.inner * channels, packed += rows.inner * V::lanes)
+    for (std::int64_t i = 0; i < rows.outer; ++i, numbers += rows.width * channels, packed += rows.inner * V::lanes)
         if (rows.is_used(i))
             for (int j = 0; j < rows.inner; ++j)
                 V::load(numbers + rows.position(j) * channels, valid).store(packed + j * V::lanes);
@@ -36,11 +36,11 @@ void clear(const Rows& rows, T* packed) {
         if (rows.is_used(i)) std::memset(packed + i * length, 0, length * sizeof(T));
 }
 
-// What is not used is zero.
+// Of these columns; what is not used is zero.
 template <class T, class Lanes>
 void unpack(const T* packed, const Rows& rows, std::int64_t channels, T* numbers, Lanes valid) {
     using V = Register<T>;
-    for (std::int64_t i = 0; i < rows.outer; ++i, numbers += rows.inner * channels, packed += rows.inner * V::lanes)
+    for (std::int64_t i = 0; i < rows.outer; ++i, numbers += rows.width * channels, packed += rows.inner * V::lanes)
         for (int j = 0; j < rows.inner; ++j)
             (rows.is_used(i) ? V::load(packed + j * V::lanes) : V::zero())
                 .store(numbers + rows.position(j) * channels, valid);
