@@ -13,8 +13,9 @@ from macekit.kernels import _core
 from macekit.kernels.structure import ConvolutionStructure
 
 LARGEST_DEGREE = 4
-WORK_PER_THREAD = 500_000
-"""Multiplications that are worth another thread, about 10 µs."""
+WORK_PER_THREAD = 2_500_000
+"""Multiplications that are worth another thread, some 50 µs: where other work has the second core, waiting for a thread
+to get its turn costs many times that."""
 FORWARD, BACKWARD, BACKWARD2, TANGENT, WEIGHTS = range(5)
 
 
@@ -33,12 +34,12 @@ INSTRUCTION_SET = _best_instruction_set()
 
 def plain(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """The tensor with its numbers in order in memory."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+    if tensor.shape != shape or tensor.dtype != dtype or not tensor.is_cpu:
         raise UsageError(
             f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device}; expected {dtype} {list(shape)} on cpu",
             "give all arguments of an operator in one precision and in the shapes of its structure",
         )
-    return tensor.detach().contiguous()
+    return tensor if tensor.is_contiguous() else tensor.detach().contiguous()
 
 
 def plain_or_none(name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
