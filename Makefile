@@ -8,6 +8,7 @@ ETHANOL_DATA ?= $(wildcard ../shared/assets/data/ethanol)
 
 STAMPS := .venv/stamps
 RUN := .venv/bin/python
+KERNELS := $(wildcard src/macekit/kernels/csrc/*)
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -71,8 +72,8 @@ $(STAMPS)/venv:
 	@touch $@
 
 # What building needs is installed into .venv and not into a folder of pip's that is another one every time, so that
-# installing again compiles only what has changed.
-$(STAMPS)/package: $(STAMPS)/venv pyproject.toml constraints.txt
+# installing again, as after a change of the kernels, compiles only what has changed.
+$(STAMPS)/package: $(STAMPS)/venv pyproject.toml constraints.txt $(KERNELS)
 	@echo "installing torch and macekit into .venv; compiling takes some minutes the first time ..."
 	$(INSTALL) torch
 	$(RUN) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "ninja", sep="\n")' \
