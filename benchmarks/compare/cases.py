@@ -74,6 +74,7 @@ CASES = (
     Case("A", "AlN-108", dtype="float64", bar_mace_torch=80, bar_symmetrix=4),
     Case("A", "ethanol", dtype="float64", bar_mace_torch=25),
     Case("A", "ethanol-10", "train", dtype="float64", bar_mace_torch=25),
+    Case("A", "3BPA-10", "train", dtype="float64", bar_mace_torch=25),
     Case("A", "water-192", threads=2),
     Case("A", "AlN-256", threads=2),
     Case("A", "ethanol-40", "train", threads=1),
