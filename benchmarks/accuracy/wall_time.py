@@ -160,7 +160,8 @@ def main() -> None:
     results = json.loads(output.read_text()) if output.exists() else {}
     for threads in options.threads:
         load = os.getloadavg()[0]
-        results[str(threads)] = {"steps": options.steps, "load_before": load, **measure(options, threads)}
+        measured = {"steps": options.steps, "steps_per_turn": options.turn, "load_before": load}
+        results[str(threads)] = measured | measure(options, threads)
         found = results[str(threads)]
         steps = " against ".join(f"{found[package]['mean_ms']} ms" for package in PACKAGES)
         print(

@@ -26,6 +26,8 @@ from macekit.training.metrics import (
 
 BATCH_EDGES = 20_000
 """Edges per batch of an evaluation unless told otherwise."""
+WITHOUT_SECOND_SWEEP = 3
+"""Batches of training that take about as much memory when nothing is kept for the derivatives by the weights."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,14 @@ def evaluate_losses(
 
     Only what has a loss is predicted.
 
+    Args:
+        model: The model.
+        losses: Its losses.
+        dataset: The structures.
+        metrics: What errors are summed for.
+        batch_edges: Edges of a batch in training; `WITHOUT_SECOND_SWEEP` times as many are taken at once.
+        world: The processes that share the work.
+
     Returns:
         Sums of the loss, and of the errors as float64 [M, 3], both over all processes.
     """
@@ -137,7 +147,7 @@ def evaluate_losses(
     totals = losses.empty()
     errors = torch.zeros(len(metrics), 3, dtype=torch.float64, device=world.device)
     model.eval()
-    for batch in _batches(dataset, batch_edges, world):
+    for batch in _batches(dataset, WITHOUT_SECOND_SWEEP * batch_edges, world):
         predictions = evaluate(model, batch.graph, training=False, forces=needs_forces, stress=needs_stress)
         with torch.no_grad():
             totals = totals.plus(losses(predictions, batch))
