@@ -71,6 +71,7 @@ def _panel(axes: Axes, metric: TargetMetric, evaluations: Mapping[str, Evaluatio
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, "-", color="0.4", lw=0.8, zorder=0)
     axes.set(xlim=limits, ylim=limits, aspect="equal", title=metric.target)
+    axes.locator_params(nbins=5)  # labels of many digits must not run into each other
     unit = _LABEL_UNITS.get(metric.unit, metric.unit)
     suffix = f" ({unit})" if unit else ""
     beyond = " − reference" if metric.per_atom else ""
