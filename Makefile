@@ -72,11 +72,14 @@ $(STAMPS)/venv:
 	@touch $@
 
 # What building needs is installed into .venv and not into a folder of pip's that is another one every time, so that
-# installing again, as after a change of the kernels, compiles only what has changed.
+# installing again, as after a change of the kernels, compiles only what has changed. The second step brings CMake and
+# Ninja where they are missing, which pip would have asked for itself.
 $(STAMPS)/package: $(STAMPS)/venv pyproject.toml constraints.txt $(KERNELS)
 	@echo "installing torch and macekit into .venv; compiling takes some minutes the first time ..."
 	$(INSTALL) torch
-	$(RUN) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "ninja", sep="\n")' \
+	$(RUN) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(INSTALL) --requirement /dev/stdin
+	$(RUN) -c 'from scikit_build_core.build import get_requires_for_build_editable as asks; print(*asks(), sep="\n")' \
 	  | $(INSTALL) --requirement /dev/stdin
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
