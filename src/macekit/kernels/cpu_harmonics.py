@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from macekit.kernels import _core, reference_harmonics
 from macekit.kernels.cpu_arguments import LARGEST_DEGREE, plain
-from macekit.o3.spherical_harmonics import raising_matrix
+from macekit.o3.spherical_harmonics import raising_terms
 
 MEASURE, PULL, PUSH = range(3)
 
@@ -68,12 +67,5 @@ def _run(
 @cache
 def _recursion(max_ell: int) -> _core.EdgeHarmonics:
     """How every harmonic is made of those before it, as `o3.spherical_harmonics` does."""
-    rows: list[tuple[int, int, int]] = []
-    factors: list[float] = []
-    for l in range(2, max_ell + 1):
-        raising = raising_matrix(l)  # [3 (2l - 1), 2l + 1]
-        for row, pair in zip(*np.nonzero(raising.T), strict=True):
-            first, second = divmod(int(pair), 2 * l - 1)
-            rows.append((l * l + int(row), 1 + first, (l - 1) ** 2 + second))
-            factors.append(float(raising[pair, row]))
-    return _core.EdgeHarmonics(max_ell, rows, factors)
+    terms = raising_terms(max_ell)
+    return _core.EdgeHarmonics(max_ell, [term[:3] for term in terms], [term.factor for term in terms])

@@ -20,7 +20,7 @@ from macekit.kernels.cpu import INSTRUCTION_SET
 from macekit.kernels.folded import NOTHING, FloatArray, FoldedLayer, FoldedModel, Readout
 from macekit.kernels.monomial_tree import gradient_monomials, monomial_tree
 from macekit.kernels.structure import ConvolutionStructure, Path
-from macekit.o3.spherical_harmonics import raising_matrix
+from macekit.o3.spherical_harmonics import raising_terms
 
 FirstLayer = Literal["cheaper", "moments", "messages"]
 
@@ -196,15 +196,9 @@ def _plain(array: FloatArray) -> FloatArray:
 
 def _raising_entries(max_ell: int) -> tuple[list[int], list[int], list[float]]:
     """Every component of Y_2 ... as a sum of products of components of Y_1 and Y_(l−1): row, columns, coefficient."""
-    rows, columns, values = [], [], []
-    for l in range(2, max_ell + 1):
-        matrix = raising_matrix(l)
-        for product, component in zip(*np.nonzero(matrix), strict=True):
-            first, second = divmod(int(product), 2 * l - 1)
-            rows.append(l * l + int(component) - 4)
-            columns.append((1 + first) * 32 + (l - 1) ** 2 + second)
-            values.append(float(matrix[product, component]))
-    return rows, columns, values
+    terms = raising_terms(max_ell)
+    rows, columns = [term.row - 4 for term in terms], [term.first * 32 + term.second for term in terms]
+    return rows, columns, [term.factor for term in terms]
 
 
 def _coupling_entries(structure: ConvolutionStructure) -> tuple[list[int], list[int], list[float]]:

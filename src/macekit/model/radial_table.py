@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from macekit.kernels.splines import ROWS_PER_EDGE, spline_weights
+from macekit.kernels.splines import interpolated, spline_weights
 
 if TYPE_CHECKING:
     from macekit.model.backbone import Backbone
@@ -56,7 +56,7 @@ def interpolation_error(backbone: Backbone, num_knots: int) -> float:
         between = backbone.radial_inputs(middle, dtype)
         for radial in backbone.tabulated():
             table = radial.table(knots)  # [G + 2, P K]
-            found = sum(weights[:, q, None].to(dtype) * table[row + q] for q in range(ROWS_PER_EDGE))
+            found = interpolated(table[:, None], row, weights)[:, 0]
             exact = radial(between[0])
             if between[1] is not None:
                 exact = exact * between[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,3 +45,25 @@ def raising_matrix(l: int) -> Array:
     along_y = coupling[1, l - 1, l] * sqrt(3) * sqrt(2 * l - 1)  # the only non-zero components at direction y
     matrix = (coupling * (sqrt(2 * l + 1) / along_y)).reshape(3 * (2 * l - 1), 2 * l + 1)
     return np.array(matrix)
+
+
+class RaisingTerm(NamedTuple):
+    """factor · Y_first · Y_second, which is added to Y_row; components are counted over all degrees."""
+
+    row: int
+    first: int
+    """A component of degree 1."""
+    second: int
+    """A component of one degree less than the row's."""
+    factor: float
+
+
+def raising_terms(max_ell: int) -> list[RaisingTerm]:
+    """How every component of degree 2 and more is made of those before it, in the order of the rows."""
+    terms = []
+    for l in range(2, max_ell + 1):
+        raising = raising_matrix(l)  # [3(2l-1), 2l+1]
+        for row, pair in zip(*np.nonzero(raising.T), strict=True):
+            first, second = divmod(int(pair), 2 * l - 1)
+            terms.append(RaisingTerm(l * l + int(row), 1 + first, (l - 1) ** 2 + second, float(raising[pair, row])))
+    return terms

@@ -3,8 +3,9 @@
 //     R[e, p] = Σ_q w_q(r_e) T[g(e) + q, p]
 //
 // with four weights per edge out of a table T that is packed as [degree][row][path][lanes], so that the places of all
-// that an edge reads of one degree differ by constants. Features are packed as [atom][component][lanes]. U[p, m1, m2] = Σ_e R h Y is summed over the edges of a receiver and coupled once per
-// receiver, and G is the gradient pulled back through the coupling once per receiver; both only for products that occur.
+// that an edge reads of one degree differ by constants. Features are packed as [atom][component][lanes].
+// U[p, m1, m2] = Σ_e R h Y is summed over the edges of a receiver and coupled once per receiver, and G is the gradient
+// pulled back through the coupling once per receiver; both only for products that occur.
 #pragma once
 
 #include "engine_paths.h"
