@@ -83,6 +83,29 @@ MACEKIT_INLINE DualTile<T, atoms> fma(Register<T> x, const DualTile<T, atoms>& y
     return {fma(x, y.value, z.value), fma(x, y.change, z.change)};
 }
 
+template <class T, int atoms>
+MACEKIT_INLINE Tile<T, atoms> operator+(const Tile<T, atoms>& x, const Tile<T, atoms>& y) {
+    Tile<T, atoms> sum;
+    repeat<atoms>([&](auto i) MACEKIT_LAMBDA { sum.of[i.value] = x.of[i.value] + y.of[i.value]; });
+    return sum;
+}
+template <class T, int atoms>
+MACEKIT_INLINE DualTile<T, atoms> operator+(const DualTile<T, atoms>& x, const DualTile<T, atoms>& y) {
+    return {x.value + y.value, x.change + y.change};
+}
+
+// The sum that `add` makes of begin ... end, in two parts: an addition need not wait for the one before it.
+template <class Sum, class Add>
+MACEKIT_INLINE Sum sum_of(int begin, int end, const Add& add) {
+    Sum even = Sum::zero(), odd = Sum::zero();
+    int n = begin;
+    for (; n + 1 < end; n += 2) {
+        even = add(n, even);
+        odd = add(n + 1, odd);
+    }
+    return (n < end ? add(n, even) : even) + odd;
+}
+
 // A coefficient and its factor of ε.
 template <class T>
 struct DualRegister {
@@ -151,9 +174,9 @@ struct ContractionTile {
         const int* const row_start = structure.row_start;
         auto total = N::zero().last();
         for (int r = structure.output_start[output], end = structure.output_start[output + 1]; r < end; ++r) {
-            N sum = N::zero();
-            for (int e = row_start[r], stop = row_start[r + 1]; e < stop; ++e)
-                sum = fma(C::load(factor + e * C::lanes), get(q, column[e]), sum);
+            const N sum = sum_of<N>(row_start[r], row_start[r + 1], [&](int e, const N& z) MACEKIT_LAMBDA {
+                return fma(C::load(factor + e * C::lanes), get(q, column[e]), z);
+            });
             total = add_last(product(structure.row_factors[r]), sum, total);
         }
         return total;
@@ -170,15 +193,14 @@ struct ContractionTile {
         for (int r = structure.output_start[output], end = structure.output_start[output + 1]; r < end; ++r) {
             const N weight = grad * product(structure.row_factors[r]);
             weight.store(weights + r * N::size);
-            N sum = N::zero();
-            for (int e = row_start[r], stop = row_start[r + 1]; e < stop; ++e) {
+            const N sum = sum_of<N>(row_start[r], row_start[r + 1], [&](int e, const N& z) MACEKIT_LAMBDA {
                 const N other = get(q, column[e]);
-                sum = fma(C::load(factors + e * C::lanes), other, sum);
                 if constexpr (by_terms) {
                     T* const to_factor = gradient + e * V::lanes;
                     add_sum(weight, other, V::load(to_factor)).store(to_factor);
                 }
-            }
+                return fma(C::load(factors + e * C::lanes), other, z);
+            });
             if constexpr (with_value) total = add_last(product(structure.row_factors[r]), sum, total);
             (grad * sum).store(adjoints + r * N::size);
         }
@@ -191,22 +213,24 @@ struct ContractionTile {
         const int* const column_start = structure.column_start;
         const Entry* const by_column = structure.by_column;
         for (int k = 0, count = structure.columns; k < count; ++k) {
-            N sum = N::zero();
-            for (int n = column_start[k], stop = column_start[k + 1]; n < stop; ++n) {
+            const N sum = sum_of<N>(column_start[k], column_start[k + 1], [&](int n, const N& z) MACEKIT_LAMBDA {
                 const Entry entry = by_column[n];
                 const C factor = C::load(factors + static_cast<std::size_t>(entry.entry) * C::lanes);
-                sum = fma(factor, get(weights, entry.row), sum);
-            }
+                return fma(factor, get(weights, entry.row), z);
+            });
             sum.store(q + k * N::size);
         }
     }
 
     // The gradient by a component of the input.
     auto gradient(int component) const {
-        auto total = N::zero().last();
-        for (int n = structure.share_start[component], end = structure.share_start[component + 1]; n < end; ++n)
-            total = add_last(get(products, structure.shares[n].product), get(x, structure.shares[n].variable), total);
-        return total;
+        using Sum = std::decay_t<decltype(N::zero().last())>;
+        const Share* const shares = structure.shares;
+        const T *const of_products = products, *const variables = x;
+        const int begin = structure.share_start[component], end = structure.share_start[component + 1];
+        return sum_of<Sum>(begin, end, [&](int n, const Sum& z) MACEKIT_LAMBDA {
+            return add_last(get(of_products, shares[n].product), get(variables, shares[n].variable), z);
+        });
     }
 };
 
