@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from macekit.model.matrices import Layout, Span
+from macekit.model.matrices import Layout, Span, all_chained
 
 T = TypeVar("T")
 
@@ -30,14 +30,14 @@ class LinearMap(NamedTuple):
         return self.layout.transposed(y, self.matrices)
 
     def followed_by(self, other: LinearMap) -> LinearMap:
-        """This map and another of the same degrees as one, whose matrices are the products."""
+        """This map, the same for all classes, and another of its degrees as one, whose matrices are the products."""
         spans = tuple(
             Span(one.first_in, one.fan_in, two.first_out, two.fan_out, one.components, one.scale * two.scale)
             for one, two in zip(self.layout.spans, other.layout.spans, strict=True)
         )
         counts = self.layout.counts if other.layout.counts is None else other.layout.counts
-        matrices = tuple(one @ two for one, two in zip(self.matrices, other.matrices, strict=True))
-        return LinearMap(Layout(spans, self.layout.shape_in, other.layout.shape_out, counts), matrices)
+        layout = Layout(spans, self.layout.shape_in, other.layout.shape_out, counts)
+        return LinearMap(layout, all_chained(self.matrices, other.matrices))
 
     def is_worth_joining(self, other: LinearMap, num_atoms: int) -> bool:
         """Whether training takes fewer multiplications with `followed_by` than with both maps one after another.

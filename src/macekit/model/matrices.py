@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from macekit.kernels import sweeps
 from macekit.kernels.dispatch import backend_for
@@ -136,3 +137,44 @@ class _Outer(torch.autograd.Function):
         x, y = ctx.saved_tensors
         to_x = _Apply.apply(y, ctx.layout, True, *grads)  # type: ignore[no-untyped-call]
         return to_x, _Apply.apply(x, ctx.layout, False, *grads), None  # type: ignore[no-untyped-call]
+
+
+def chained(one: Tensor, two: Tensor) -> Tensor:
+    """The product of two matrices, or of one matrix with each of several.
+
+    Args:
+        one: [A, B].
+        two: [B, C] or [S, B, C].
+    """
+    if two.dim() == 2:
+        return one @ two
+    return torch.bmm(one.expand(two.shape[0], -1, -1), two)  # where `@` would copy the matrices
+
+
+def all_chained(ones: Sequence[Tensor], twos: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """`chained` for pairs of matrices as one operation, differentiable once."""
+    found: tuple[Tensor, ...] = _Chained.apply(len(ones), *ones, *twos)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Chained(torch.autograd.Function):
+    """Products of pairs of matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *matrices: Tensor) -> tuple[Tensor, ...]:
+        ctx.count = count
+        ctx.save_for_backward(*matrices)
+        return tuple(chained(one, two) for one, two in zip(matrices[:count], matrices[count:], strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        count, matrices, wanted = ctx.count, ctx.saved_tensors, ctx.needs_input_grad[1:]
+        gradients: list[Tensor | None] = [None] * (2 * count)
+        for n, (one, two, grad) in enumerate(zip(matrices[:count], matrices[count:], grads, strict=True)):
+            if wanted[n]:
+                each = grad @ two.mT
+                gradients[n] = each if two.dim() == 2 else each.sum(0)
+            if wanted[count + n]:
+                gradients[count + n] = chained(one.T, grad)
+        return None, *gradients

@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from macekit.kernels.ops import symmetric_contraction
 from macekit.kernels.structure import ContractionStructure, product_basis
 from macekit.model.linear import DegreeLinear, NodeAttributes
+from macekit.model.matrices import chained
 
 
 class ProductBasis(nn.Module):
@@ -65,9 +66,10 @@ class ProductBasis(nn.Module):
     def coefficients(self, attributes: NodeAttributes, like: Tensor) -> Tensor:
         """Coefficients of the polynomials for every class, [S, T, K]."""
         basis = product_basis(self.key, like.dtype, like.device)  # [T, f]
-        coefficients = basis @ attributes.per_class(self.weights)
+        coefficients = chained(basis, attributes.per_class(self.weights))
         if self.num_rounding:
-            coefficients = coefficients + self.rounding_basis @ attributes.per_class(self.rounding_weights)
+            constants = attributes.per_class(self.rounding_weights)
+            coefficients = coefficients + chained(self.rounding_basis, constants)
         return coefficients
 
     @property

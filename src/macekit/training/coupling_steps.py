@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from macekit.kernels.structure import ContractionStructure
+from macekit.model.matrices import chained
 from macekit.model.product import ProductBasis
 from macekit.o3 import tree_matrix
 
@@ -76,16 +77,15 @@ def step_in_trees(optimizer: torch.optim.Optimizer, replaced: list[Trees]) -> No
 
     @torch.no_grad()
     def give(*_: Any) -> None:
-        before.clear()
-        for weights, of_trees, matrix in replaced:
-            of_trees.copy_(matrix @ weights)
-            of_trees.grad = None if weights.grad is None else matrix @ weights.grad
-            before.append(of_trees.detach().clone())
+        before[:] = [chained(matrix, weights) for weights, _, matrix in replaced]
+        for (weights, of_trees, matrix), start in zip(replaced, before, strict=True):
+            of_trees.copy_(start)
+            of_trees.grad = None if weights.grad is None else chained(matrix, weights.grad)
 
     @torch.no_grad()
     def take(*_: Any) -> None:
         for (weights, of_trees, matrix), start in zip(replaced, before, strict=True):
-            weights.add_(matrix.T @ (of_trees - start))
+            weights.add_(chained(matrix.T, of_trees - start))
             of_trees.grad = None
 
     if replaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,9 @@ TARGETS = TargetsConfig(y_graph_scalars=["energy"], y_node_vector="forces")
 FACTS = DatasetFacts(elements=[1, 8], cutoff=3.0, targets=TARGETS, avg_num_neighbours=2.0)
 WORLD = World(0, 1, torch.device("cpu"))
 COUNT = 11
+HERE = Path(__file__).resolve()
+PLACES = [str(HERE.parent), str(HERE.parents[2]), str(Path(macekit.__file__).parents[1])]
+"""Where processes of their own find this module and the package."""
 
 
 def dataset() -> GraphDataset:
@@ -170,6 +174,36 @@ def forces_of(model: Mace, data: GraphDataset, world: World = WORLD) -> tuple[to
     return torch.as_tensor(found.predicted["forces"]), torch.as_tensor(found.labelled["forces"])
 
 
+KEPT = """
+import resource, torch
+import test_steps
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(1 << 21, dtype=torch.uint8) for _ in range(20)]  # 40 MB, which are 10,000 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+test_steps.stepper()
+print(min(faults() for _ in range(5)))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other habits")
+def test_memory_of_a_step_is_kept_for_the_next():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC", "GLIBC"))}
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT],
+        env={**environment, "PYTHONPATH": os.pathsep.join(PLACES)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) < 100  # 500 or 10,000 where malloc was not taught
+
+
 PROCESS = """
 import sys, torch
 from safetensors.torch import save_file
@@ -200,12 +234,10 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path):
 
     whole, _ = gradient_of(stepper(), dataset().batch(list(range(COUNT))))
     (tmp_path / "process.py").write_text(PROCESS)
-    here = Path(__file__).resolve()
-    places = [str(here.parent), str(here.parents[2]), str(Path(macekit.__file__).parents[1])]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, str(tmp_path / "process.py"), str(tmp_path / "gradients")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PLACES)},
         capture_output=True,
         text=True,
         timeout=300,
