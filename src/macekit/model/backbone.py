@@ -14,6 +14,7 @@ from macekit.geometry.vectors import edge_vectors
 from macekit.kernels.splines import prefilter_tensor
 from macekit.model.basis import polynomial_envelope
 from macekit.model.edge_geometry import measured
+from macekit.model.features import Features
 from macekit.model.interaction import Edges, Interaction, NeighbourDensity
 from macekit.model.kinds import KINDS, make_interaction
 from macekit.model.layer import Layer
@@ -113,8 +114,8 @@ class Backbone(nn.Module):
         assert isinstance(found, Layer)
         return found.degrees_out
 
-    def forward(self, graph: Graph) -> list[Tensor]:
-        """Features [N, D, K] after every layer.
+    def forward(self, graph: Graph) -> Features:
+        """Features after every layer.
 
         Raises:
             DataError: If the graph does not have as many atom and bond features as the model was made for.
@@ -127,8 +128,8 @@ class Backbone(nn.Module):
         per_layer = []
         for layer, tuner in zip(self.layers, self.tuners, strict=True):
             h = tuner(h, layer(h, attributes, edges))
-            per_layer.append(h.index_select(0, attributes.position))
-        return per_layer
+            per_layer.append(h)
+        return Features(per_layer, attributes.position)
 
     def _check(self, graph: Graph) -> None:
         expected = self.embedding.shape[0] - self.num_elements

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from macekit.geometry.graph import Graph
 from macekit.model.constants import Constants
+from macekit.model.features import Features
 from macekit.model.linear import split_degrees
 from macekit.model.readout import DeviationHead, LinearReadout, VectorHead, VectorReadouts, pool
 
@@ -52,16 +53,17 @@ class ShiftedVectorHead(VectorHead):
         super().__init__(readouts, scale)
         self.shift = Constants([shift])
 
-    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
+    def forward(self, features: Features, graph: Graph) -> Tensor:
         """Vectors of the atoms, float64 [N, 3]."""
-        return super().forward(per_layer, graph) + self.shift.value
+        return super().forward(features, graph) + self.shift.value
 
 
 class MeanDeviationHead(DeviationHead):
     """|Σ_i scale · read-out_i| / N: intensive, and zero where the atoms cancel."""
 
-    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
+    def forward(self, features: Features, graph: Graph) -> Tensor:
         """Standard deviations of the structures, float64 [G, T]; 0 for a structure without atoms."""
-        total = pool(self.scale.value * self.readouts(per_layer).double(), graph.batch, graph.num_graphs)
+        read = features.in_order(self.readouts(features.per_layer).double())
+        total = pool(self.scale.value * read, graph.batch, graph.num_graphs)
         counts = torch.bincount(graph.batch, minlength=graph.num_graphs).clamp(min=1)
         return total.abs() / counts[:, None]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from macekit.geometry.graph import Graph
+from macekit.model.features import Features
 
 
 class PerLevel(nn.Module):
@@ -26,8 +27,8 @@ class PerLevel(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.of_structures = of_structures
 
-    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
+    def forward(self, features: Features, graph: Graph) -> Tensor:
         """Values of the atoms [N, ...] or structures [G, ...]."""
-        values = torch.stack([level(per_layer, graph) for level in self.levels], dim=1)  # [n, H, ...]
+        values = torch.stack([level(features, graph) for level in self.levels], dim=1)  # [n, H, ...]
         head = graph.head if self.of_structures else graph.head.index_select(0, graph.batch)  # [n]
         return values[torch.arange(len(values), device=head.device), head]

@@ -79,20 +79,20 @@ class Mace(nn.Module):
             `y_graph_scalars` [G, T] and their contributions `y_graph_scalars::nodes` [N, T],
             `y_graph_scalars::std` [G, T], `y_graph_vector` [G, 3], `y_node_scalars` [N, T], `y_node_vector` [N, 3].
         """
-        per_layer = self.backbone(graph)
+        features = self.backbone(graph)
         heads, outputs = self.heads, {}
         if heads.graph_scalars is not None:
-            nodes = self._with_repulsion(heads.graph_scalars(per_layer, graph), graph)  # [N, T]
+            nodes = self._with_repulsion(heads.graph_scalars(features, graph), graph)  # [N, T]
             outputs["y_graph_scalars"] = pool(nodes, graph.batch, graph.num_graphs)
             outputs["y_graph_scalars::nodes"] = nodes
         if heads.graph_scalars_std is not None:
-            outputs["y_graph_scalars::std"] = heads.graph_scalars_std(per_layer, graph)
+            outputs["y_graph_scalars::std"] = heads.graph_scalars_std(features, graph)
         if heads.graph_vector is not None:
-            outputs["y_graph_vector"] = pool(heads.graph_vector(per_layer, graph), graph.batch, graph.num_graphs)
+            outputs["y_graph_vector"] = pool(heads.graph_vector(features, graph), graph.batch, graph.num_graphs)
         if heads.node_scalars is not None:
-            outputs["y_node_scalars"] = heads.node_scalars(per_layer, graph)
+            outputs["y_node_scalars"] = heads.node_scalars(features, graph)
         if heads.node_vector is not None:
-            outputs["y_node_vector"] = heads.node_vector(per_layer, graph)
+            outputs["y_node_vector"] = heads.node_vector(features, graph)
         return outputs
 
     def _with_repulsion(self, nodes: Tensor, graph: Graph) -> Tensor:

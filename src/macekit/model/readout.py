@@ -9,9 +9,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from macekit.geometry.graph import Graph
+from macekit.kernels import sweeps
 from macekit.model.activation import ACTIVATIONS
 from macekit.model.constants import Constants
+from macekit.model.features import Features
 from macekit.model.linear import split_degrees
+from macekit.model.scheduled_readouts import scheduled_readouts
 
 
 def gate_function(name: str) -> Callable[[Tensor], Tensor]:
@@ -133,6 +136,10 @@ class ScalarReadouts(nn.Module):
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
         """Read the scalars of every layer's features [N, D, K]."""
         read = per_layer[len(per_layer) - len(self.readouts) :]
+        last = self.readouts[-1]
+        if sweeps.is_scheduled() and isinstance(last, ScalarMLP) and last.activation is ACTIVATIONS["silu"]:
+            linear = [readout.weight for readout in self.readouts[:-1] if isinstance(readout, LinearReadout)]
+            return scheduled_readouts(read, linear, (last.linear_1.weight, last.linear_2.weight))
         return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, read, strict=True)])
 
 
@@ -193,11 +200,11 @@ class ScalarHead(nn.Module):
         self.readouts = readouts
         self.scale, self.shift, self.reference = Constants(scale), Constants(shift), Constants(reference)
 
-    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
+    def forward(self, features: Features, graph: Graph) -> Tensor:
         """Values of the atoms, float64 [N, T]."""
-        read = self.readouts(per_layer).double()  # [N, T]
+        read = features.in_order(self.readouts(features.per_layer).double())  # [N, T]
         offset = self.reference.value.index_select(0, graph.species) + self.shift.value
-        return offset + self.scale.value * read  # type: ignore[no-any-return]
+        return offset + self.scale.value * read
 
 
 class VectorHead(nn.Module):
@@ -213,9 +220,9 @@ class VectorHead(nn.Module):
         self.readouts = readouts
         self.scale = Constants([scale])
 
-    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
+    def forward(self, features: Features, graph: Graph) -> Tensor:
         """Vectors of the atoms, float64 [N, 3]."""
-        return self.scale.value * self.readouts(per_layer).double()  # type: ignore[no-any-return]
+        return self.scale.value * features.in_order(self.readouts(features.per_layer).double())
 
 
 class DeviationHead(nn.Module):
@@ -233,9 +240,10 @@ class DeviationHead(nn.Module):
         self.readouts = readouts
         self.scale = Constants(scale)
 
-    def forward(self, per_layer: Sequence[Tensor], graph: Graph) -> Tensor:
+    def forward(self, features: Features, graph: Graph) -> Tensor:
         """Standard deviations of the structures, float64 [G, T]; 0 for a structure without atoms."""
-        per_atom = self.scale.value * torch.nn.functional.softplus(self.readouts(per_layer).double())  # [N, T]
+        read = features.in_order(self.readouts(features.per_layer).double())
+        per_atom = self.scale.value * torch.nn.functional.softplus(read)  # [N, T]
         variance = pool(per_atom.square(), graph.batch, graph.num_graphs)
         has_atoms = variance != 0.0  # the square root has no derivative at 0
         return variance.where(has_atoms, 1.0).sqrt().where(has_atoms, 0.0)

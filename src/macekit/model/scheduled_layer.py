@@ -1,36 +1,24 @@
 """One layer of message passing as one differentiable operation, for losses on energies, forces and stress.
 
-What training needs of a layer are four sweeps, here written out by hand, so that a step is tens of calls and every
-weight has its gradient from one product. With a' the tangent of a along v = dL/dF,
-
-1. values: h → messages A → atomic basis B → polynomials C → output;
-2. reverse by the geometry alone: the adjoints λ, of which forces are made;
-3. tangents of the values, out of those of h, of the harmonics and of the distances;
-4. reverse by the weights: the adjoints μ of the values, and for every linear map y = x W the gradient xᵀμ + x'ᵀλ,
-   for the adjoints of the tangents are λ.
-
-Autograd runs 1 and 2 as a function and its derivative, 3 as the derivative of 2, and 4 as the derivative of 1, in this
-order: the function of 2 takes the output of 1. Everything between layers is left to autograd.
+Its values are h → messages A → atomic basis B → polynomials C → output. The sweeps are those of `model.scheduling`, so
+that a step is tens of calls and every weight has its gradient from one product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from macekit.kernels import sweeps
 from macekit.kernels.backend import Backend
 from macekit.kernels.dispatch import contraction_backend, table_backend
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
+from macekit.model.scheduling import Gradients, scheduled_output
 
 
 def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) -> Tensor:
-    """The output of a layer, [N, D_out, K].
-
-    Its derivatives by the geometry have derivatives by the weights and by what comes before, none by the geometry.
+    """The output of a layer, [N, D_out, K]; see `scheduling.scheduled_output`.
 
     Args:
         h: Features, [N, D_in, K].
@@ -38,48 +26,7 @@ def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) 
         lengths: Distances, float64 [E], Å.
         inputs: The rest.
     """
-    out: Tensor = _Layer.apply(_Sweeps(inputs), h, y, lengths, *inputs.weights())  # type: ignore[no-untyped-call]
-    return out
-
-
-class _Layer(torch.autograd.Function):
-    """The values, and their reverse by the weights; the reverse by the geometry is `_Forces`."""
-
-    @staticmethod
-    def forward(ctx: Any, layer: _Sweeps, h: Tensor, y: Tensor, lengths: Tensor, *weights: Tensor) -> Tensor:
-        ctx.layer = layer
-        ctx.set_materialize_grads(False)
-        out = layer.values(h, y, lengths, weights)
-        ctx.save_for_backward(out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        weights = ctx.needs_input_grad[4:]
-        if sweeps.current().geometry:
-            (out,) = ctx.saved_tensors
-            by_geometry = (None,) * 3 if grad is None else _Forces.apply(ctx.layer, out, grad)  # type: ignore[no-untyped-call]
-            return (None, *by_geometry, *(None,) * len(weights))
-        to_h, by_weights = ctx.layer.weights(grad, weights)
-        return (None, to_h, None, None, *by_weights)
-
-
-class _Forces(torch.autograd.Function):
-    """The reverse by the geometry. The output of the layer is an argument so that autograd comes to `_Layer` later."""
-
-    @staticmethod
-    def forward(ctx: Any, layer: _Sweeps, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.layer = layer
-        ctx.set_materialize_grads(False)
-        return layer.geometry(grad)
-
-    @staticmethod
-    def backward(
-        ctx: Any, d_h: Tensor | None, d_y: Tensor | None, d_lengths: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        if d_h is None and d_y is None and d_lengths is None:
-            return None, None, None
-        return None, None, ctx.layer.tangents(d_h, d_y, d_lengths)
+    return scheduled_output(_Sweeps(inputs), (h, y, lengths), inputs.weights())
 
 
 class _Adjoints(NamedTuple):
@@ -114,19 +61,18 @@ class _Sweeps:
         self.adjoints: _Adjoints | None = None
         self.moved: _Tangents | None = None
 
-    def values(self, h: Tensor, y: Tensor, lengths: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        self.inputs = inputs = self.inputs.with_weights([weight.detach() for weight in weights])
-        self.h, self.y, self.lengths = h.detach(), y.detach(), lengths.detach()
-        self.sent = inputs.up(self.h)
+    def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        self.h, self.y, self.lengths = inputs
+        self.inputs = rest = self.inputs.with_weights(weights)
+        self.sent = rest.up(self.h)
         self.messages = self._convolver.table_convolution(*self._convolved())
-        self.mixed = inputs.linear(self.messages)
-        self.basis = self.mixed if inputs.mix is None else inputs.mix(self.mixed)
+        self.mixed = rest.linear(self.messages)
+        self.basis = self.mixed if rest.mix is None else rest.mix(self.mixed)
         self.polynomials = self._contractor.symmetric_contraction(*self._contracted())
         return self._output(self.polynomials, self.h)
 
     def geometry(self, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients by the features, the harmonics and the distances."""
-        inputs, grad = self.inputs, grad.detach()
+        inputs = self.inputs
         polynomials = inputs.product.transposed(grad)
         basis, _ = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), False)
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
@@ -137,8 +83,8 @@ class _Sweeps:
         self.adjoints = _Adjoints(grad, polynomials, basis, mixed, messages, sent)
         return self._features(sent, grad), to_y, to_lengths
 
-    def tangents(self, d_h: Tensor | None, d_y: Tensor | None, d_lengths: Tensor | None) -> Tensor:
-        """The tangent of the output."""
+    def tangents(self, changes: Gradients) -> Tensor:
+        d_h, d_y, d_lengths = changes
         inputs, adjoints = self.inputs, self.adjoints
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
@@ -151,8 +97,7 @@ class _Sweeps:
         self.moved = _Tangents(d_h, (d_sent, d_y, d_lengths), messages, mixed, polynomials, to_basis, to_coefficients)
         return self._output(polynomials, d_h)
 
-    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Tensor, list[Tensor | None]]:
-        """Gradients by the features and by those of the weights that are wanted."""
+    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
         inputs, adjoints, moved = self.inputs, self.adjoints, self.moved
         grad = self.polynomials.new_zeros(self.polynomials.shape) if grad is None else grad
         polynomials = inputs.product.transposed(grad)
@@ -184,7 +129,7 @@ class _Sweeps:
                 pairs["up"].append((moved.h, adjoints.sent))
                 pairs["residual"].append((moved.h, adjoints.out))
         self.adjoints = self.moved = None
-        return self._features(sent, grad), [*self._outer(pairs, iter(wanted)), table, coefficients]
+        return (self._features(sent, grad), None, None), (*self._outer(pairs, iter(wanted)), table, coefficients)
 
     def _outer(self, pairs: dict[str, list[tuple[Tensor, Tensor]]], wanted: Iterator[bool]) -> list[Tensor | None]:
         """Gradients of the matrices of all maps, as far as they are wanted."""

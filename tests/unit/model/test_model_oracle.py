@@ -124,7 +124,7 @@ def test_features_and_energy(correlation: int) -> None:
     graph = subject.graph(named.water(), named.triclinic())
     expected = dense_features(model, graph)
     found = model.backbone(graph)
-    for i, features in enumerate(found):
+    for i, features in enumerate(found.in_order(each) for each in found.per_layer):
         assert_close(features[:, :1], expected[i][0], Tolerance.ORACLE, f"layer {i}, scalars")
         assert_close(features[:, 1:], expected[i][1], Tolerance.ORACLE, f"layer {i}, vectors")
     state = model.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
+from macekit.model import readout as readout_module
 from macekit.model.layer_inputs import LinearMap
 from macekit.model.linear import node_attributes
 from macekit.model.mace import Mace
@@ -30,6 +32,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bias": {"scalar_bias": True},
     "three layers": {"num_interactions": 3},
     "fewer channels sent": {"edge_irreps": "2x0e + 2x1o"},
+    "last layer read alone": {"read_layers": "last"},
+}
+READ_BY_OPERATORS: dict[str, dict[str, Any]] = {
+    "another activation": {"mlp_activation": "tanh"},
+    "two hidden layers": {"mlp_kind": "biased"},
 }
 NOT_SCHEDULED: dict[str, dict[str, Any]] = {
     "density": {"interaction_first": "density", "interaction": "density_residual"},
@@ -112,6 +119,18 @@ def test_every_loss_and_kind_of_layer(
     found = gradients(model, outputs, allowed=True)
     assert len(calls) == len(model.backbone.layers)
     assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, *READ_BY_OPERATORS.values()], ids=["plain", *READ_BY_OPERATORS])
+def test_readouts_are_one_operation_or_left_to_the_operators(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Mock(wraps=readout_module.scheduled_readouts)
+    monkeypatch.setattr(readout_module, "scheduled_readouts", counted)
+    model = with_table(tiny_model(**options))
+    found = gradients(model, None, allowed=True)
+    assert bool(counted.call_count) == (options == {})
+    assert_alike(found, gradients(model, None, allowed=False), 1e-10)
 
 
 @pytest.mark.parametrize("joined", [False, True])

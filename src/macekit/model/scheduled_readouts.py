@@ -1,0 +1,121 @@
+"""The read-outs of scalars as one differentiable operation, for losses on energies, forces and stress.
+
+With the scalars x_l of layer l, Σ_l x_l V_l + f(x W₁) W₂, where the last layer has an MLP with f(z) = c silu(z). The
+sweeps are those of `model.scheduling`; that of the curvature takes f″.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from macekit.model.mlp import SILU_NORM
+from macekit.model.scheduling import Gradients, scheduled_output
+
+
+def scheduled_readouts(per_layer: Sequence[Tensor], linear: Sequence[Tensor], mlp: tuple[Tensor, Tensor]) -> Tensor:
+    """The sum of the read-outs, [N, T]; see `scheduling.scheduled_output`.
+
+    Args:
+        per_layer: Features of the layers, [N, D, K] each with scalars first.
+        linear: V of all layers but the last, [K, T].
+        mlp: W₁ [K, H] and W₂ [H, T] of the last layer. All matrices are divided by the square root of their fan-in.
+    """
+    return scheduled_output(_Sweeps(), per_layer, (*linear, *mlp))
+
+
+class _Activation(NamedTuple):
+    """f and its derivatives at some z."""
+
+    value: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor) -> _Activation:
+        sigmoid = torch.sigmoid(z)
+        falling = 1.0 - sigmoid
+        slope = sigmoid * (1.0 + z * falling)
+        curvature = sigmoid * falling * (2.0 + z * (falling - sigmoid))
+        return cls(z * sigmoid * SILU_NORM, slope * SILU_NORM, curvature * SILU_NORM)
+
+
+class _Sweeps:
+    """The read-outs of one step, and what their sweeps leave for the next ones."""
+
+    adjoint: Tensor | None = None
+    """λ of the output."""
+    moved: tuple[list[Tensor | None], Tensor] | None = None
+    """Tangents of the scalars of every layer, and of z."""
+
+    def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        self.inputs = inputs
+        self.matrices = [weight / math.sqrt(weight.shape[0]) for weight in weights]
+        self.scalars: list[Tensor] = [features[:, 0] for features in inputs]
+        self.active = _Activation.of(self.scalars[-1] @ self.matrices[-2])
+        return self._output(self.scalars, self.active.value)
+
+    def geometry(self, grad: Tensor) -> tuple[Tensor, ...]:
+        self.adjoint = grad
+        return self._features(grad, self._to_z(grad))
+
+    def tangents(self, changes: Gradients) -> Tensor:
+        scalars = [None if change is None else change[:, 0] for change in changes]
+        last = self.scalars[-1].new_zeros(self.scalars[-1].shape) if scalars[-1] is None else scalars[-1]
+        z = last @ self.matrices[-2]
+        self.moved = scalars, z
+        return self._output(scalars, self.active.slope * z)
+
+    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
+        second, active, adjoint, moved = self.matrices[-1], self.active, self.adjoint, self.moved
+        grad = second.new_zeros(len(self.scalars[0]), second.shape[1]) if grad is None else grad
+        to_z = self._to_z(grad)
+        if adjoint is not None and moved is not None:
+            to_z += (adjoint @ second.T) * active.curvature * moved[1]
+        pairs = [[(x, to_out)] for x, to_out in zip(self.scalars, self._per_layer(grad, to_z), strict=True)]
+        pairs.append([(active.value, grad)])
+        if adjoint is not None and moved is not None:
+            changes, change_of_z = moved
+            reverse = self._per_layer(adjoint, self._to_z(adjoint))
+            for found, change, to_out in zip(pairs[:-1], changes, reverse, strict=True):
+                if change is not None:
+                    found.append((change, to_out))
+            pairs[-1].append((active.slope * change_of_z, adjoint))
+        self.adjoint = self.moved = None
+        by_weights = (_outer(each) if is_wanted else None for each, is_wanted in zip(pairs, wanted, strict=True))
+        return self._features(grad, to_z), tuple(by_weights)
+
+    def _output(self, scalars: Sequence[Tensor | None], hidden: Tensor) -> Tensor:
+        out = hidden @ self.matrices[-1]
+        for x, matrix in zip(scalars[:-1], self.matrices[:-2], strict=True):
+            if x is not None:
+                out.addmm_(x, matrix)
+        return out
+
+    def _to_z(self, grad: Tensor) -> Tensor:
+        """The gradient by z, given that by the output."""
+        return (grad @ self.matrices[-1].T) * self.active.slope
+
+    def _per_layer(self, grad: Tensor, to_z: Tensor) -> list[Tensor]:
+        """Gradients by what the first matrix of every layer gives."""
+        return [grad] * (len(self.inputs) - 1) + [to_z]
+
+    def _features(self, grad: Tensor, to_z: Tensor) -> tuple[Tensor, ...]:
+        """Gradients by the features of every layer."""
+        found = tuple(torch.zeros_like(features) for features in self.inputs)
+        reverse = self._per_layer(grad, to_z)
+        for features, to_out, matrix in zip(found, reverse, self.matrices[:-1], strict=True):
+            torch.mm(to_out, matrix.T, out=features[:, 0])
+        return found
+
+
+def _outer(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Σ xᵀ y over √fan-in."""
+    found = pairs[0][0].T @ pairs[0][1]
+    for x, y in pairs[1:]:
+        found.addmm_(x.T, y)
+    return found.div_(math.sqrt(found.shape[0]))
