@@ -66,34 +66,39 @@ class _Table(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, knots: Knots, *weights: Tensor) -> Tensor:
-        x, norm, kept = knots.basis, 1.0, []
-        for weight in weights[:-1]:
-            z = (x @ weight).mul_(norm / math.sqrt(weight.shape[0]))  # [G, units]
+        scaled = _with_norms(weights)  # matrices have fewer numbers than what they are multiplied with
+        x, kept = knots.basis, []
+        for matrix in scaled[:-1]:
+            z = x @ matrix  # [G, units]
             kept += [x, z]
-            x, norm = torch.nn.functional.silu(z), SILU_NORM
+            x = torch.nn.functional.silu(z)
         if knots.envelope is not None:
             x = x * knots.envelope
-        filtered = (knots.prefilter @ x).mul_(norm / math.sqrt(weights[-1].shape[0]))  # [G + 2, units]
+        filtered = knots.prefilter @ x  # [G + 2, units]
         ctx.knots = knots
-        ctx.save_for_backward(*weights, *kept, filtered)
-        return filtered @ weights[-1]
+        ctx.save_for_backward(*scaled, *kept, filtered)
+        return filtered @ scaled[-1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         depth = len(ctx.needs_input_grad) - 1
-        weights, kept, knots = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:], ctx.knots
+        scaled, kept, knots = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:], ctx.knots
         gradients = [kept[-1].T @ grad]
         if depth > 1:
-            scaled = weights[-1] * (SILU_NORM / math.sqrt(weights[-1].shape[0]))
-            to_x = knots.prefilter.T @ (grad @ scaled.T)
+            to_x = knots.prefilter.T @ (grad @ scaled[-1].T)
             if knots.envelope is not None:
                 to_x *= knots.envelope
         for layer in reversed(range(depth - 1)):
             x, z = kept[2 * layer : 2 * layer + 2]
-            norm = (SILU_NORM if layer > 0 else 1.0) / math.sqrt(weights[layer].shape[0])
-            to_z = torch.ops.aten.silu_backward(to_x, z).mul_(norm)
+            to_z = torch.ops.aten.silu_backward(to_x, z)
             gradients.append(x.T @ to_z)
             if layer > 0:
-                to_x = to_z @ weights[layer].T
-        return None, *reversed(gradients)
+                to_x = to_z @ scaled[layer].T
+        return None, *_with_norms(gradients[::-1])
+
+
+def _with_norms(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Matrices of all layers over √fan-in, times the norm of the activation that is before all but the first."""
+    norms = [1.0] + [SILU_NORM] * (len(matrices) - 1)
+    return [matrix * (norm / math.sqrt(matrix.shape[0])) for matrix, norm in zip(matrices, norms, strict=True)]
