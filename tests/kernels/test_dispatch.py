@@ -141,7 +141,13 @@ def test_misspelt_in_the_environment(undecided: None, monkeypatch: pytest.Monkey
 def test_the_self_check_is_quick() -> None:
     from macekit.kernels import cpu
 
-    self_check.largest_difference(cpu)
-    start = time.process_time()
-    assert self_check.largest_difference(cpu) is None
-    assert time.process_time() - start < 0.05
+    threads, taken = torch.get_num_threads(), []
+    torch.set_num_threads(1)  # others only wait, which counts as their time
+    try:
+        for _ in range(4):
+            start = time.process_time()
+            assert self_check.largest_difference(cpu) is None
+            taken.append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(taken) < 0.05

@@ -49,6 +49,9 @@ def edge_harmonics(
     shortest: float,
     addresses: tuple[int, int, int],
 ) -> None: ...
+def spline_filter(
+    double_precision: bool, transposed: bool, knots: int, width: int, source: int, result: int
+) -> None: ...
 def edge_convolution(
     table: ConvolutionTable,
     run: Run,

@@ -159,6 +159,9 @@ class Backend(Protocol):
     def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
         """Gradients of the matrices."""
 
+    def spline_filter(self, numbers: Tensor, transposed: bool, /) -> Tensor:
+        """Coefficients of splines through values at knots, or the transpose."""
+
     def edge_harmonics(
         self, vectors: Tensor, shortest: float, max_ell: int, dtype: torch.dtype, /
     ) -> tuple[Tensor, Tensor]:

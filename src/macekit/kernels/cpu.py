@@ -33,6 +33,7 @@ from macekit.kernels.cpu_harmonics import (
     edge_harmonics_tangent,
 )
 from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
+from macekit.kernels.cpu_splines import spline_filter
 from macekit.kernels.cpu_table import (
     table_convolution,
     table_convolution_backward,
@@ -60,6 +61,7 @@ __all__ = [
     "matrix_gradients",
     "matrix_products",
     "serves",
+    "spline_filter",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",

@@ -39,7 +39,7 @@ from macekit.kernels.reference_harmonics import (
     edge_harmonics_tangent,
 )
 from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
-from macekit.kernels.splines import interpolated, spline_weights, spread
+from macekit.kernels.splines import interpolated, spline_filter, spline_weights, spread
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "edge_harmonics_tangent",
     "matrix_gradients",
     "matrix_products",
+    "spline_filter",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",

@@ -77,6 +77,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("matrix_products", (x, [matrix], plan, False)),
         ("matrix_products", (product, [matrix], plan, True)),
         ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], plan)),
+        ("spline_filter", (table[:, 0], False)),
+        ("spline_filter", (table[:, 0], True)),
         ("edge_harmonics", (*of_vectors, dtype)),
         ("edge_harmonics_backward", (harmonics, lengths, *of_vectors)),
         ("edge_harmonics_tangent", (vectors.cos(), *of_vectors, dtype)),

@@ -84,6 +84,16 @@ def prefilter(num_knots: int) -> NDArray[np.float64]:
     return inverse
 
 
+def spline_filter(numbers: Tensor, transposed: bool) -> Tensor:
+    """From values at G knots, [G, U], to coefficients, [G + 2, U], or by the transpose from [G + 2, U] to [G, U].
+
+    In the precision of the numbers; without gradient.
+    """
+    knots = numbers.shape[0] - 2 if transposed else numbers.shape[0]
+    matrix = prefilter_tensor(knots, numbers.dtype, numbers.device)
+    return (matrix.T if transposed else matrix) @ numbers
+
+
 @cache
 def prefilter_tensor(num_knots: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`prefilter` as a tensor, made once for each precision and device."""

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from macekit.kernels import sweeps
+from macekit.kernels.dispatch import backend_for
 from macekit.model.radial_table import Knots
 
 SILU_NORM = 1.6765324703310907
@@ -74,7 +75,7 @@ class _Table(torch.autograd.Function):
             x = torch.nn.functional.silu(z)
         if knots.envelope is not None:
             x = x * knots.envelope
-        filtered = knots.prefilter @ x  # [G + 2, units]
+        filtered = backend_for(x).spline_filter(x, False)  # [G + 2, units]
         ctx.knots = knots
         ctx.save_for_backward(*scaled, *kept, filtered)
         return filtered @ scaled[-1]
@@ -86,7 +87,7 @@ class _Table(torch.autograd.Function):
         scaled, kept, knots = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:], ctx.knots
         gradients = [kept[-1].T @ grad]
         if depth > 1:
-            to_x = knots.prefilter.T @ (grad @ scaled[-1].T)
+            to_x = backend_for(grad).spline_filter(grad @ scaled[-1].T, True)
             if knots.envelope is not None:
                 to_x *= knots.envelope
         for layer in reversed(range(depth - 1)):

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "edge_harmonics.h"
+#include "spline_filter.h"
 #include "engine_module.h"
 #include "instruction_sets.h"
 #include "tables.h"
@@ -208,6 +209,20 @@ void edge_harmonics(const EdgeHarmonics& harmonics, bool twice, int which, std::
         with(float());
 }
 
+// From values [knots, width] to coefficients [knots + 2, width], or the transpose.
+void spline_filter(bool twice, bool transposed, std::int64_t knots, std::int64_t width, Address from, Address to) {
+    const nb::gil_scoped_release without_gil;
+    const auto with = [&](auto number) {
+        using T = decltype(number);
+        const auto pass = transposed ? spline_coefficients_transposed<T> : spline_coefficients<T>;
+        pass(knots, width, at<const T>(from), at<T>(to));
+    };
+    if (twice)
+        with(double());
+    else
+        with(float());
+}
+
 int lanes(const Run& run) {
     return run.twice ? matrix_kernels_for<double>(run.instruction_set).lanes
                      : matrix_kernels_for<float>(run.instruction_set).lanes;
@@ -257,6 +272,7 @@ NB_MODULE(_core, module) {
              },
              nb::arg("max_ell"), nb::arg("rows"), nb::arg("factors"));
     module.def("edge_harmonics", &edge_harmonics);
+    module.def("spline_filter", &spline_filter);
     module.def("lanes", &lanes);
     module.def("matrix_products", &matrix_products);
     module.def("matrix_gradients", &matrix_gradients);
