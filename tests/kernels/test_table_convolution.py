@@ -16,6 +16,7 @@ from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
 from macekit.kernels import dispatch, ops, reference, splines, table_ops
 from macekit.kernels.structure import ConvolutionStructure
+from macekit.kernels.table_edges import TableEdges
 from tolerances import Tolerance, assert_close
 
 Maker = Callable[..., tuple[Any, ...]]
@@ -171,15 +172,16 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def results(module: Any, given: tuple[Any, ...], tangents: tuple[bool, ...]) -> list[Tensor]:
     """Value, gradients and second gradients, for everything that can be asked for."""
-    grad = reference.table_convolution(*given).cos()
-    along = [x.sin() if there else None for x, there in zip(given[:4], tangents, strict=True)]
-    found = [module.table_convolution(*given)]
+    edges = TableEdges(*given)
+    grad = reference.table_convolution(edges).cos()
+    *along, of_table = (x.sin() if there else None for x, there in zip(given[:4], tangents, strict=True))
+    found = [module.table_convolution(edges)]
     for asked in ASKED:
-        found += module.table_convolution_backward(grad, *given, *asked)
+        found += module.table_convolution_backward(grad, edges, *asked)
     for geometry in (True, False):
-        found += module.table_convolution_backward2(*along, grad, *given, geometry)
-    found.append(module.table_convolution_tangent(*along[:3], *given))
-    return found + list(module.table_convolution_weights(grad, grad.sin(), *along[:3], *given))
+        found += module.table_convolution_backward2(along, of_table, grad, edges, geometry)
+    found.append(module.table_convolution_tangent(along, edges))
+    return found + list(module.table_convolution_weights(grad, grad.sin(), along, edges))
 
 
 def compare(module: Any, given: tuple[Any, ...], tangents: tuple[bool, ...] = (True,) * 4) -> None:
@@ -198,17 +200,18 @@ def test_tangent_and_gradients_of_both(arguments: Maker) -> None:
     """The definitions of what a training step is made of, against torch's derivatives."""
     h, y, lengths, table, *rest = arguments("third", "many", 3)
     given = h, y, lengths, table = requiring((h, y, lengths, table))
-    along = [x.detach().cos() for x in given[:3]]
-    out = reference.table_convolution(*given, *rest)
+    edges = TableEdges(*given, *rest)
+    along = (h.detach().cos(), y.detach().cos(), lengths.detach().cos())
+    out = reference.table_convolution(edges)
     any_grad = torch.ones_like(out).requires_grad_()
     gradients = torch.autograd.grad(out, given[:3], any_grad, create_graph=True)
     change = sum(((one * other).sum() for one, other in zip(gradients, along, strict=True)), torch.tensor(0.0))
     (moved,) = torch.autograd.grad(change, any_grad, create_graph=True)
-    found = reference.table_convolution_tangent(*along, *given, *rest)
+    found = reference.table_convolution_tangent(along, edges)
     assert_close(found, moved, Tolerance.F64, "tangent")
     grads = out.detach().cos(), out.detach().sin()
     expected = torch.autograd.grad((grads[0] * out).sum() + (grads[1] * moved).sum(), (h, table))
-    found_both = reference.table_convolution_weights(*grads, *along, *given, *rest)
+    found_both = reference.table_convolution_weights(*grads, along, edges)
     for name, one, other in zip(("h", "table"), found_both, expected, strict=True):
         assert_close(one, other, Tolerance.F64, name)
 
@@ -247,14 +250,14 @@ def test_wrong_arguments_are_refused(arguments: Maker) -> None:
 
     h, y, lengths, table, *rest = arguments("second", "many", 4)
     with pytest.raises(UsageError, match=r"lengths is torch\.float32"):
-        cpu_table.table_convolution(h, y, lengths.float(), table, *rest)
+        cpu_table.table_convolution(TableEdges(h, y, lengths.float(), table, *rest))
     with pytest.raises(UsageError, match=r"table is torch\.float64"):
-        cpu_table.table_convolution(h, y, lengths, table[:, :, :2], *rest)
+        cpu_table.table_convolution(TableEdges(h, y, lengths, table[:, :, :2], *rest))
 
 
 @needs_extension
 def test_features_beyond_the_compiled_tables_go_to_the_reference_unless_it_is_named(arguments: Maker) -> None:
     given = arguments("beyond", "many", 8)
-    assert torch.equal(table_ops.table_convolution(*given), reference.table_convolution(*given))
+    assert torch.equal(table_ops.table_convolution(*given), reference.table_convolution(TableEdges(*given)))
     with dispatch.use("cpu"), pytest.raises(UsageError, match=r"degrees up to 2; '0\.1\.2\.3\|3' has higher ones"):
         table_ops.table_convolution(*given)

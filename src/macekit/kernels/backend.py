@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from macekit.kernels.reference_matrices import MatrixPlan
+from macekit.kernels.table_edges import TableEdges, Tangents
 
 
 class Backend(Protocol):
@@ -40,95 +41,24 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The gradients of its gradients."""
 
-    def table_convolution(
-        self,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        /,
-    ) -> Tensor:
+    def table_convolution(self, edges: TableEdges, /) -> Tensor:
         """The same with radial functions out of a table."""
 
     def table_convolution_backward(
-        self,
-        grad: Tensor,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        geometry: bool,
-        weights: bool,
-        /,
+        self, grad: Tensor, edges: TableEdges, geometry: bool, weights: bool, /
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Its gradients, as far as they are asked for."""
 
     def table_convolution_backward2(
-        self,
-        tangent_h: Tensor | None,
-        tangent_y: Tensor | None,
-        tangent_lengths: Tensor | None,
-        tangent_table: Tensor | None,
-        grad: Tensor,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        geometry: bool,
-        /,
+        self, tangents: Tangents, tangent_table: Tensor | None, grad: Tensor, edges: TableEdges, geometry: bool, /
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The gradients of its gradients."""
 
-    def table_convolution_tangent(
-        self,
-        tangent_h: Tensor | None,
-        tangent_y: Tensor | None,
-        tangent_lengths: Tensor | None,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        /,
-    ) -> Tensor:
+    def table_convolution_tangent(self, tangents: Tangents, edges: TableEdges, /) -> Tensor:
         """Its tangent."""
 
     def table_convolution_weights(
-        self,
-        grad: Tensor,
-        tangent_grad: Tensor,
-        tangent_h: Tensor | None,
-        tangent_y: Tensor | None,
-        tangent_lengths: Tensor | None,
-        h: Tensor,
-        y: Tensor,
-        lengths: Tensor,
-        table: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        first: float,
-        step: float,
-        key: str,
-        /,
+        self, grad: Tensor, tangent_grad: Tensor, tangents: Tangents, edges: TableEdges, /
     ) -> tuple[Tensor, Tensor]:
         """Gradients of a function of it and its tangent by features and table."""
 

@@ -22,81 +22,48 @@ from macekit.kernels.cpu_arguments import (
     plain_or_none,
 )
 from macekit.kernels.structure import LARGEST_TABLE_DEGREE, ConvolutionStructure
+from macekit.kernels.table_edges import TableEdges, Tangents
 
-NO_TANGENTS = (None,) * 3
+NO_TANGENTS: Tangents = (None,) * 3
 
 
-def table_convolution(
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-) -> Tensor:
+def table_convolution(edges: TableEdges) -> Tensor:
     """Messages summed at their receivers, [N, D_out, K]."""
-    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
-    out = h.new_empty(edges.shape_out)
-    edges.run(FORWARD, None, NO_TANGENTS, (out, None, None, None, None))
+    checked = _checked(edges)
+    out = edges.h.new_empty(checked.shape_out)
+    checked.run(FORWARD, None, NO_TANGENTS, (out, None, None, None, None))
     return out
 
 
 def table_convolution_backward(
-    grad: Tensor,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-    geometry: bool = True,
-    weights: bool = True,
+    grad: Tensor, edges: TableEdges, geometry: bool, weights: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ⟨grad, A⟩ with respect to h, y, lengths and table; those not asked for are empty."""
-    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
-    grad = plain("grad", grad, edges.shape_out, h.dtype)
+    checked = _checked(edges)
+    grad = plain("grad", grad, checked.shape_out, edges.h.dtype)
     asked = geometry or not weights  # the kernels make one of them at least
-    to_h, to_y, to_lengths, to_table = edges.gradients(asked, weights)
+    to_h, to_y, to_lengths, to_table = checked.gradients(asked, weights)
     outputs = (None, to_h, *((to_y, to_lengths) if asked else (None, None)), to_table if weights else None)
-    edges.run(BACKWARD, grad, NO_TANGENTS, outputs)
-    return to_h, to_y if geometry else y.new_empty(0), to_lengths if geometry else lengths.new_empty(0), to_table
+    checked.run(BACKWARD, grad, NO_TANGENTS, outputs)
+    if not geometry:
+        to_y, to_lengths = to_y.new_empty(0), to_lengths.new_empty(0)
+    return to_h, to_y, to_lengths, to_table
 
 
 def table_convolution_backward2(
-    tangent_h: Tensor | None,
-    tangent_y: Tensor | None,
-    tangent_lengths: Tensor | None,
-    tangent_table: Tensor | None,
-    grad: Tensor,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-    geometry: bool = True,
+    tangents: Tangents, tangent_table: Tensor | None, grad: Tensor, edges: TableEdges, geometry: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of Φ with respect to grad, h, y, lengths and table; those by y and lengths empty if not asked for."""
-    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
-    grad = plain("grad", grad, edges.shape_out, h.dtype)
-    tangents = edges.tangents(tangent_h, tangent_y, tangent_lengths)
-    out = h.new_empty(edges.shape_out)
-    to_h, to_y, to_lengths, to_table = edges.gradients(geometry, True)
+    checked = _checked(edges)
+    grad = plain("grad", grad, checked.shape_out, edges.h.dtype)
+    out = edges.h.new_empty(checked.shape_out)
+    to_h, to_y, to_lengths, to_table = checked.gradients(geometry, True)
     outputs = (out, to_h, *((to_y, to_lengths) if geometry else (None, None)), to_table)
-    edges.run(BACKWARD2, grad, tangents, outputs)
+    checked.run(BACKWARD2, grad, tangents, outputs)
     if tangent_table is not None:  # everything is linear in the table
-        rest = sender, receiver, first, step, key
-        out += table_convolution(h, y, lengths, tangent_table, *rest)
-        more = table_convolution_backward(grad, h, y, lengths, tangent_table, *rest, True, False)
+        moved = edges._replace(table=tangent_table)
+        out += table_convolution(moved)
+        more = table_convolution_backward(grad, moved, True, False)
         to_h += more[0]
         if geometry:
             to_y += more[1]
@@ -104,128 +71,81 @@ def table_convolution_backward2(
     return out, to_h, to_y, to_lengths, to_table
 
 
-def table_convolution_tangent(
-    tangent_h: Tensor | None,
-    tangent_y: Tensor | None,
-    tangent_lengths: Tensor | None,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-) -> Tensor:
+def table_convolution_tangent(tangents: Tangents, edges: TableEdges) -> Tensor:
     """The tangent of the messages, [N, D_out, K]."""
-    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
-    out = h.new_empty(edges.shape_out)
-    edges.run(TANGENT, None, edges.tangents(tangent_h, tangent_y, tangent_lengths), (out, None, None, None, None))
+    checked = _checked(edges)
+    out = edges.h.new_empty(checked.shape_out)
+    checked.run(TANGENT, None, tangents, (out, None, None, None, None))
     return out
 
 
 def table_convolution_weights(
-    grad: Tensor,
-    tangent_grad: Tensor,
-    tangent_h: Tensor | None,
-    tangent_y: Tensor | None,
-    tangent_lengths: Tensor | None,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
+    grad: Tensor, tangent_grad: Tensor, tangents: Tangents, edges: TableEdges
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ⟨grad, A⟩ + ⟨tangent_grad, A'⟩ with respect to h and table."""
-    edges = _edges(h, y, lengths, table, sender, receiver, first, step, key)
-    grad = plain("grad", grad, edges.shape_out, h.dtype)
-    tangent_grad = plain("tangent_grad", tangent_grad, edges.shape_out, h.dtype)
-    to_h, _, _, to_table = edges.gradients(False, True)
-    tangents = edges.tangents(tangent_h, tangent_y, tangent_lengths)
-    edges.run(WEIGHTS, grad, tangents, (None, to_h, None, None, to_table), tangent_grad)
+    checked = _checked(edges)
+    grad = plain("grad", grad, checked.shape_out, edges.h.dtype)
+    tangent_grad = plain("tangent_grad", tangent_grad, checked.shape_out, edges.h.dtype)
+    to_h, _, _, to_table = checked.gradients(False, True)
+    checked.run(WEIGHTS, grad, tangents, (None, to_h, None, None, to_table), tangent_grad)
     return to_h, to_table
 
 
-class _Edges(NamedTuple):
-    """Checked arguments of the convolution."""
+class _Checked(NamedTuple):
+    """Edges of which every tensor is as the extension takes it."""
 
-    h: Tensor
-    y: Tensor
-    lengths: Tensor
-    table: Tensor
-    sender: Tensor
-    receiver: Tensor
-    knots: _core.Knots
-    key: str
+    edges: TableEdges
     shape_out: tuple[int, int, int]
 
     def gradients(self, geometry: bool, weights: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Memory for the gradients by h, y, lengths and table; those not asked for are empty."""
-        y, lengths, table = self.y, self.lengths, self.table
+        h, y, lengths, table, *_ = self.edges
         return (
-            self.h.new_empty(self.h.shape),
+            h.new_empty(h.shape),
             y.new_empty(y.shape if geometry else 0),
             lengths.new_empty(lengths.shape if geometry else 0),
             table.new_empty(table.shape if weights else 0),
-        )
-
-    def tangents(self, h: Tensor | None, y: Tensor | None, lengths: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Checked tangents in the order of the extension."""
-        return (
-            plain_or_none("tangent_h", h, self.h.shape, self.h.dtype),
-            plain_or_none("tangent_y", y, self.y.shape, self.h.dtype),
-            plain_or_none("tangent_lengths", lengths, self.lengths.shape, torch.float64),
         )
 
     def run(
         self,
         which: int,
         grad: Tensor | None,
-        tangents: tuple[Tensor | None, ...],
+        tangents: Tangents,
         outputs: tuple[Tensor | None, ...],
         tangent_grad: Tensor | None = None,
     ) -> None:
-        """Call the extension; tangents and outputs in the order of its arguments."""
+        """Call the extension; outputs in the order of its arguments."""
+        h, y, lengths, table, sender, receiver, first, step, key = self.edges
+        along = (
+            plain_or_none("tangent_h", tangents[0], h.shape, h.dtype),
+            plain_or_none("tangent_y", tangents[1], y.shape, h.dtype),
+            plain_or_none("tangent_lengths", tangents[2], lengths.shape, torch.float64),
+        )
         atoms, rows, channels = self.shape_out
-        edges = self.lengths.shape[0]
         _core.table_convolution(
-            convolution_table(self.key), how_to_run(self.h, 4 * edges * rows * channels), which,
-            atoms, edges, channels, self.knots, self.sender.data_ptr(), self.receiver.data_ptr(),
-            addresses((self.h, self.y, self.lengths, self.table, grad, *tangents, tangent_grad, *outputs)),
+            convolution_table(key), how_to_run(h, 4 * len(lengths) * rows * channels), which,
+            atoms, len(lengths), channels, _core.Knots(first, step, len(table)), sender.data_ptr(),
+            receiver.data_ptr(), addresses((h, y, lengths, table, grad, *along, tangent_grad, *outputs)),
         )  # fmt: skip
 
 
-def _edges(
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-) -> _Edges:
-    structure = ConvolutionStructure.from_key(key)
+def _checked(edges: TableEdges) -> _Checked:
+    structure = ConvolutionStructure.from_key(edges.key)
     if max(structure.degrees_in) > LARGEST_TABLE_DEGREE:
         raise UsageError(
-            f"the cpu backend has tables for features of degrees up to {LARGEST_TABLE_DEGREE}; '{key}' has higher ones",
+            f"the cpu backend has tables for features of degrees up to {LARGEST_TABLE_DEGREE}; '{edges.key}' has "
+            "higher ones",
             "use exact radial functions, or the reference backend",
         )
-    (atoms, _, channels), edges, rows = h.shape, y.shape[0], table.shape[0]
-    return _Edges(
-        plain("h", h, (atoms, structure.dim_in, channels), h.dtype),
-        plain("y", y, (edges, (structure.max_ell + 1) ** 2), h.dtype),
-        plain("lengths", lengths, (edges,), torch.float64),
-        plain("table", table, (rows, len(structure.paths), channels), h.dtype),
-        plain("sender", sender, (edges,), torch.int64),
-        plain("receiver", receiver, (edges,), torch.int64),
-        _core.Knots(first, step, rows),
-        key,
-        (atoms, structure.dim_out, channels),
+    h, y, lengths, table, sender, receiver, *_ = edges
+    (atoms, _, channels), count, rows = h.shape, y.shape[0], table.shape[0]
+    given = edges._replace(
+        h=plain("h", h, (atoms, structure.dim_in, channels), h.dtype),
+        y=plain("y", y, (count, (structure.max_ell + 1) ** 2), h.dtype),
+        lengths=plain("lengths", lengths, (count,), torch.float64),
+        table=plain("table", table, (rows, len(structure.paths), channels), h.dtype),
+        sender=plain("sender", sender, (count,), torch.int64),
+        receiver=plain("receiver", receiver, (count,), torch.int64),
     )
+    return _Checked(given, (atoms, structure.dim_out, channels))

@@ -41,6 +41,7 @@ from macekit.kernels.reference_harmonics import (
 from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
 from macekit.kernels.splines import interpolated, spline_filter, spline_weights, spread
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
+from macekit.kernels.table_edges import TableEdges, Tangents
 
 __all__ = [
     "edge_convolution",
@@ -152,91 +153,47 @@ def edge_convolution_backward2(
     return out, h.new_zeros(h.shape).index_add_(1, tables.input_of_column, to_h), to_y, to_radial
 
 
-def table_convolution(
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-) -> Tensor:
-    """Messages summed at their receivers, [N, D_out, K], with radial functions out of a table.
-
-    Args:
-        h: Features of the senders, [N, D_in, K].
-        y: Spherical harmonics of the edges, [E, L].
-        lengths: Distances, float64 [E], Å.
-        table: Coefficients of the radial functions, [G + 2, P, K].
-        sender: Sender of every edge, int64 [E].
-        receiver: Receiver of every edge, int64 [E].
-        first: Distance of the first knot, Å.
-        step: Distance between knots, Å.
-        key: Name of a `ConvolutionStructure`.
-    """
-    row, (value, _, _) = spline_weights(lengths, table.shape[0], first, step)
-    return edge_convolution(h, y, interpolated(table, row, value), sender, receiver, key)
+def table_convolution(edges: TableEdges) -> Tensor:
+    """Messages summed at their receivers, [N, D_out, K], with radial functions out of a table."""
+    row, (value, _, _) = _weights(edges)
+    return edge_convolution(*_with_radial(edges, interpolated(edges.table, row, value)))
 
 
 def table_convolution_backward(
-    grad: Tensor,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-    geometry: bool,
-    weights: bool,
+    grad: Tensor, edges: TableEdges, geometry: bool, weights: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ⟨grad, A⟩ with respect to h, y, lengths and table.
 
     Those by y and lengths are empty tensors unless `geometry`, that by the table is empty unless `weights`.
     """
-    row, (value, slope, _) = spline_weights(lengths, table.shape[0], first, step)
-    radial = interpolated(table, row, value)
-    to_h, to_y, to_radial = edge_convolution_backward(grad, h, y, radial, sender, receiver, key)
+    y, lengths, table = edges.y, edges.lengths, edges.table
+    row, (value, slope, _) = _weights(edges)
+    given = _with_radial(edges, interpolated(table, row, value))
+    to_h, to_y, to_radial = edge_convolution_backward(grad, *given)
     to_lengths = (to_radial * interpolated(table, row, slope)).sum((1, 2)).to(lengths.dtype)
     to_table = spread(table, row, value, to_radial) if weights else table.new_empty(0)
     return (to_h, to_y, to_lengths, to_table) if geometry else (to_h, y.new_empty(0), lengths.new_empty(0), to_table)
 
 
 def table_convolution_backward2(
-    tangent_h: Tensor | None,
-    tangent_y: Tensor | None,
-    tangent_lengths: Tensor | None,
-    tangent_table: Tensor | None,
-    grad: Tensor,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-    geometry: bool,
+    tangents: Tangents, tangent_table: Tensor | None, grad: Tensor, edges: TableEdges, geometry: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of Φ with respect to grad, h, y, lengths and table; a tangent of None is zero.
 
     Φ = ⟨h', ∂S/∂h⟩ + ⟨y', ∂S/∂y⟩ + ⟨r', ∂S/∂r⟩ + ⟨T', ∂S/∂T⟩. Those by y and lengths are empty unless `geometry`.
     """
-    row, (value, slope, curvature) = spline_weights(lengths, table.shape[0], first, step)
+    y, lengths, table = edges.y, edges.lengths, edges.table
+    tangent_h, tangent_y, tangent_lengths = tangents
+    row, (value, slope, curvature) = _weights(edges)
     rate = (torch.zeros_like(lengths) if tangent_lengths is None else tangent_lengths)[:, None]
     radial, tangent_radial = interpolated(table, row, value), interpolated(table, row, rate * slope)
     tangent_slope = interpolated(table, row, rate * curvature)
     if tangent_table is not None:
         tangent_radial = tangent_radial + interpolated(tangent_table, row, value)
         tangent_slope = tangent_slope + interpolated(tangent_table, row, slope)
-    edges = (grad, h, y, radial, sender, receiver, key)
-    out, to_h, to_y, to_radial = edge_convolution_backward2(tangent_h, tangent_y, tangent_radial, *edges)
-    to_tangent = edge_convolution_backward(*edges)[2]  # gradient of Φ by the tangent of the radial functions
+    given = (grad, *_with_radial(edges, radial))
+    out, to_h, to_y, to_radial = edge_convolution_backward2(tangent_h, tangent_y, tangent_radial, *given)
+    to_tangent = edge_convolution_backward(*given)[2]  # gradient of Φ by the tangent of the radial functions
     to_table = spread(table, row, value, to_radial) + spread(table, row, rate * slope, to_tangent)
     if not geometry:
         return out, to_h, y.new_empty(0), lengths.new_empty(0), to_table
@@ -244,48 +201,29 @@ def table_convolution_backward2(
     return out, to_h, to_y, to_lengths.sum((1, 2)).to(lengths.dtype), to_table
 
 
-def table_convolution_tangent(
-    tangent_h: Tensor | None,
-    tangent_y: Tensor | None,
-    tangent_lengths: Tensor | None,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
-) -> Tensor:
-    """The tangent A' of the messages along those of h, y and lengths, [N, D_out, K]; a tangent of None is zero."""
-    shape = (h.shape[0], ConvolutionStructure.from_key(key).dim_out, h.shape[2])
-    any_grad, given = h.new_zeros(shape), (h, y, lengths, table, sender, receiver)
-    tangents = (tangent_h, tangent_y, tangent_lengths)
-    return table_convolution_backward2(*tangents, None, any_grad, *given, first, step, key, False)[0]
+def table_convolution_tangent(tangents: Tangents, edges: TableEdges) -> Tensor:
+    """The tangent A' of the messages along those of h, y and lengths, [N, D_out, K]."""
+    h = edges.h
+    any_grad = h.new_zeros(h.shape[0], ConvolutionStructure.from_key(edges.key).dim_out, h.shape[2])
+    return table_convolution_backward2(tangents, None, any_grad, edges, False)[0]
 
 
 def table_convolution_weights(
-    grad: Tensor,
-    tangent_grad: Tensor,
-    tangent_h: Tensor | None,
-    tangent_y: Tensor | None,
-    tangent_lengths: Tensor | None,
-    h: Tensor,
-    y: Tensor,
-    lengths: Tensor,
-    table: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    first: float,
-    step: float,
-    key: str,
+    grad: Tensor, tangent_grad: Tensor, tangents: Tangents, edges: TableEdges
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ⟨grad, A⟩ + ⟨tangent_grad, A'⟩ with respect to h and table."""
-    tangents, given = (tangent_h, tangent_y, tangent_lengths), (h, y, lengths, table, sender, receiver)
-    to_h, _, _, to_table = table_convolution_backward(grad, *given, first, step, key, False, True)
-    moved = table_convolution_backward2(*tangents, None, tangent_grad, *given, first, step, key, False)
+    to_h, _, _, to_table = table_convolution_backward(grad, edges, False, True)
+    moved = table_convolution_backward2(tangents, None, tangent_grad, edges, False)
     return to_h + moved[1], to_table + moved[4]
+
+
+def _weights(edges: TableEdges) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    return spline_weights(edges.lengths, edges.table.shape[0], edges.first, edges.step)
+
+
+def _with_radial(edges: TableEdges, radial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, str]:
+    """Arguments of the convolution with these radial functions, [E, P, K]."""
+    return edges.h, edges.y, radial, edges.sender, edges.receiver, edges.key
 
 
 def _edge_chunks(structure: ConvolutionStructure, h: Tensor, y: Tensor) -> Iterator[slice]:

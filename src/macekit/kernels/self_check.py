@@ -10,6 +10,7 @@ from torch import Tensor
 from macekit.kernels import reference
 from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
+from macekit.kernels.table_edges import TableEdges
 
 if TYPE_CHECKING:
     from macekit.kernels.backend import Backend
@@ -50,7 +51,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     of_edges = (h, y, radial, sender, receiver, CONVOLUTION)
     grad = _waves(dtype, ATOMS, convolution.dim_out, CHANNELS)
     lengths, table = _waves(torch.float64, EDGES) + 1.0, _waves(dtype, ROWS, len(convolution.paths), CHANNELS)
-    of_table = (h, y, lengths, table, sender, receiver, 0.25, 0.125, CONVOLUTION)
+    of_table = TableEdges(h, y, lengths, table, sender, receiver, 0.25, 0.125, CONVOLUTION)
+    along = h.cos(), y.cos(), lengths.cos()
     a = _waves(dtype, ATOMS, contraction.dim_in, CHANNELS)
     coefficients = _waves(dtype, SPECIES, contraction.num_terms, CHANNELS)
     of_atoms = (a, coefficients, torch.arange(ATOMS) % SPECIES, CONTRACTION)
@@ -66,11 +68,11 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("edge_convolution", of_edges),
         ("edge_convolution_backward", (grad, *of_edges)),
         ("edge_convolution_backward2", (h.cos(), y.cos(), radial.cos(), grad, *of_edges)),
-        ("table_convolution", of_table),
-        ("table_convolution_backward", (grad, *of_table, True, True)),
-        ("table_convolution_backward2", (h.cos(), y.cos(), lengths.cos(), None, grad, *of_table, True)),
-        ("table_convolution_tangent", (h.cos(), y.cos(), lengths.cos(), *of_table)),
-        ("table_convolution_weights", (grad, grad.cos(), h.cos(), y.cos(), lengths.cos(), *of_table)),
+        ("table_convolution", (of_table,)),
+        ("table_convolution_backward", (grad, of_table, True, True)),
+        ("table_convolution_backward2", (along, None, grad, of_table, True)),
+        ("table_convolution_tangent", (along, of_table)),
+        ("table_convolution_weights", (grad, grad.cos(), along, of_table)),
         ("symmetric_contraction", of_atoms),
         ("symmetric_contraction_backward", (grad_atoms, *of_atoms)),
         ("symmetric_contraction_backward2", (a.cos(), coefficients.cos(), grad_atoms, *of_atoms)),

@@ -14,6 +14,7 @@ from macekit.kernels import sweeps
 from macekit.kernels.dispatch import table_backend
 from macekit.kernels.operators import LIBRARY, fresh, operator, refuse_third_derivatives, save
 from macekit.kernels.structure import ConvolutionStructure
+from macekit.kernels.table_edges import TableEdges
 
 
 @operator
@@ -29,7 +30,8 @@ def table_convolution(
     key: str,
 ) -> Tensor:
     """Messages summed at their receivers, [N, D_out, K]; see `kernels.reference.table_convolution`."""
-    return table_backend(h, key).table_convolution(h, y, lengths, table, sender, receiver, first, step, key)
+    edges = TableEdges(h, y, lengths, table, sender, receiver, first, step, key)
+    return table_backend(h, key).table_convolution(edges)
 
 
 @operator
@@ -48,9 +50,8 @@ def table_convolution_backward(
     weights: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients with respect to h, y, lengths and table; those not asked for are empty."""
-    return table_backend(h, key).table_convolution_backward(
-        grad, h, y, lengths, table, sender, receiver, first, step, key, geometry, weights
-    )
+    edges = TableEdges(h, y, lengths, table, sender, receiver, first, step, key)
+    return table_backend(h, key).table_convolution_backward(grad, edges, geometry, weights)
 
 
 @operator
@@ -72,10 +73,9 @@ def table_convolution_backward2(
     geometry: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the backward, with respect to grad, h, y, lengths and table."""
-    tangents = (tangent_h, tangent_y, tangent_lengths, tangent_table)
-    return table_backend(h, key).table_convolution_backward2(
-        *tangents, grad, h, y, lengths, table, sender, receiver, first, step, key, geometry
-    )
+    edges = TableEdges(h, y, lengths, table, sender, receiver, first, step, key)
+    tangents = tangent_h, tangent_y, tangent_lengths
+    return table_backend(h, key).table_convolution_backward2(tangents, tangent_table, grad, edges, geometry)
 
 
 @register_fake("macekit::table_convolution", lib=LIBRARY)  # type: ignore[untyped-decorator]

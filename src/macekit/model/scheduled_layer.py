@@ -13,6 +13,7 @@ from torch import Tensor
 
 from macekit.kernels.backend import Backend
 from macekit.kernels.dispatch import contraction_backend, table_backend
+from macekit.kernels.table_edges import TableEdges, Tangents
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 from macekit.model.scheduling import Gradients, scheduled_output
 
@@ -44,7 +45,7 @@ class _Tangents(NamedTuple):
     """Tangents of the values, and what the curvature of the polynomials adds to the last sweep."""
 
     h: Tensor | None
-    along: tuple[Tensor | None, Tensor | None, Tensor | None]
+    along: Tangents
     """Of what is sent, of the harmonics and of the distances."""
     messages: Tensor
     mixed: Tensor
@@ -65,7 +66,7 @@ class _Sweeps:
         self.h, self.y, self.lengths = inputs
         self.inputs = rest = self.inputs.with_weights(weights)
         self.sent = rest.up(self.h)
-        self.messages = self._convolver.table_convolution(*self._convolved())
+        self.messages = self._convolver.table_convolution(self._convolved())
         self.mixed = rest.linear(self.messages)
         self.basis = self.mixed if rest.mix is None else rest.mix(self.mixed)
         self.polynomials = self._contractor.symmetric_contraction(*self._contracted())
@@ -77,9 +78,7 @@ class _Sweeps:
         basis, _ = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), False)
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
-        sent, to_y, to_lengths, _ = self._convolver.table_convolution_backward(
-            messages, *self._convolved(), True, False
-        )
+        sent, to_y, to_lengths, _ = self._convolver.table_convolution_backward(messages, self._convolved(), True, False)
         self.adjoints = _Adjoints(grad, polynomials, basis, mixed, messages, sent)
         return self._features(sent, grad), to_y, to_lengths
 
@@ -88,13 +87,14 @@ class _Sweeps:
         inputs, adjoints = self.inputs, self.adjoints
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
-        messages = self._convolver.table_convolution_tangent(d_sent, d_y, d_lengths, *self._convolved())
+        along = d_sent, d_y, d_lengths
+        messages = self._convolver.table_convolution_tangent(along, self._convolved())
         mixed = inputs.linear(messages)
         basis = mixed if inputs.mix is None else inputs.mix(mixed)
         polynomials, to_basis, to_coefficients = self._contractor.symmetric_contraction_backward2(
             basis, None, adjoints.polynomials, *self._contracted()
         )
-        self.moved = _Tangents(d_h, (d_sent, d_y, d_lengths), messages, mixed, polynomials, to_basis, to_coefficients)
+        self.moved = _Tangents(d_h, along, messages, mixed, polynomials, to_basis, to_coefficients)
         return self._output(polynomials, d_h)
 
     def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
@@ -108,12 +108,11 @@ class _Sweeps:
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
         if moved is not None and adjoints is not None:
-            d_sent, d_y, d_lengths = moved.along
             sent, table = self._convolver.table_convolution_weights(
-                messages, adjoints.messages, d_sent, d_y, d_lengths, *self._convolved()
+                messages, adjoints.messages, moved.along, self._convolved()
             )
         else:
-            sent, _, _, table = self._convolver.table_convolution_backward(messages, *self._convolved(), False, True)
+            sent, _, _, table = self._convolver.table_convolution_backward(messages, self._convolved(), False, True)
         pairs = {
             "up": [(self.h, sent)],
             "linear": [(self.messages, mixed)],
@@ -174,10 +173,11 @@ class _Sweeps:
     def _contractor(self) -> Backend:
         return contraction_backend(self.h, self.inputs.contraction)
 
-    def _convolved(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float, float, str]:
+    def _convolved(self) -> TableEdges:
         inputs = self.inputs
         ends = inputs.sender, inputs.receiver
-        return self.sent, self.y, self.lengths, inputs.table, *ends, inputs.first, inputs.step, inputs.convolution
+        knots = inputs.first, inputs.step
+        return TableEdges(self.sent, self.y, self.lengths, inputs.table, *ends, *knots, inputs.convolution)
 
     def _contracted(self) -> tuple[Tensor, Tensor, Tensor, str]:
         return self.basis, self.inputs.coefficients, self.inputs.classes, self.inputs.contraction
