@@ -63,10 +63,11 @@ class _Sweeps:
         self.moved: _Tangents | None = None
 
     def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        self.h, self.y, self.lengths = inputs
+        self.h, y, lengths = inputs
         self.inputs = rest = self.inputs.with_weights(weights)
-        self.sent = rest.up(self.h)
-        self.messages = self._convolver.table_convolution(self._convolved())
+        ends, knots = (rest.sender, rest.receiver), (rest.first, rest.step)
+        self.edges = TableEdges(rest.up(self.h), y, lengths, rest.table, *ends, *knots, rest.convolution)
+        self.messages = self._convolver.table_convolution(self.edges)
         self.mixed = rest.linear(self.messages)
         self.basis = self.mixed if rest.mix is None else rest.mix(self.mixed)
         self.polynomials = self._contractor.symmetric_contraction(*self._contracted())
@@ -78,7 +79,7 @@ class _Sweeps:
         basis, _ = self._contractor.symmetric_contraction_backward(polynomials, *self._contracted(), False)
         mixed = basis if inputs.mix is None else inputs.mix.transposed(basis)
         messages = inputs.linear.transposed(mixed)
-        sent, to_y, to_lengths, _ = self._convolver.table_convolution_backward(messages, self._convolved(), True, False)
+        sent, to_y, to_lengths, _ = self._convolver.table_convolution_backward(messages, self.edges, True, False)
         self.adjoints = _Adjoints(grad, polynomials, basis, mixed, messages, sent)
         return self._features(sent, grad), to_y, to_lengths
 
@@ -88,7 +89,7 @@ class _Sweeps:
         assert adjoints is not None
         d_sent = None if d_h is None else inputs.up(d_h)
         along = d_sent, d_y, d_lengths
-        messages = self._convolver.table_convolution_tangent(along, self._convolved())
+        messages = self._convolver.table_convolution_tangent(along, self.edges)
         mixed = inputs.linear(messages)
         basis = mixed if inputs.mix is None else inputs.mix(mixed)
         polynomials, to_basis, to_coefficients = self._contractor.symmetric_contraction_backward2(
@@ -109,10 +110,10 @@ class _Sweeps:
         messages = inputs.linear.transposed(mixed)
         if moved is not None and adjoints is not None:
             sent, table = self._convolver.table_convolution_weights(
-                messages, adjoints.messages, moved.along, self._convolved()
+                messages, adjoints.messages, moved.along, self.edges
             )
         else:
-            sent, _, _, table = self._convolver.table_convolution_backward(messages, self._convolved(), False, True)
+            sent, _, _, table = self._convolver.table_convolution_backward(messages, self.edges, False, True)
         pairs = {
             "up": [(self.h, sent)],
             "linear": [(self.messages, mixed)],
@@ -172,12 +173,6 @@ class _Sweeps:
     @property
     def _contractor(self) -> Backend:
         return contraction_backend(self.h, self.inputs.contraction)
-
-    def _convolved(self) -> TableEdges:
-        inputs = self.inputs
-        ends = inputs.sender, inputs.receiver
-        knots = inputs.first, inputs.step
-        return TableEdges(self.sent, self.y, self.lengths, inputs.table, *ends, *knots, inputs.convolution)
 
     def _contracted(self) -> tuple[Tensor, Tensor, Tensor, str]:
         return self.basis, self.inputs.coefficients, self.inputs.classes, self.inputs.contraction
