@@ -73,12 +73,15 @@ class _Values(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> Gradients:
         wanted = ctx.needs_input_grad[2 + ctx.count :]
+        if ctx.part is None:
+            raise RuntimeError("a scheduled step has gradients by the weights once; evaluate the model again")
         if sweeps.current().geometry:
             (out,) = ctx.saved_tensors
             none: Gradients = (None,) * ctx.count
             by_inputs = none if grad is None else _Reverse.apply(ctx.part, out, grad)  # type: ignore[no-untyped-call]
             return (None, None, *by_inputs, *(None,) * len(wanted))
-        by_inputs, by_weights = ctx.part.weights(grad, wanted)
+        part, ctx.part = ctx.part, None
+        by_inputs, by_weights = part.weights(grad, wanted)
         return (None, None, *by_inputs, *by_weights)
 
 

@@ -160,6 +160,16 @@ def test_frozen_weights_have_no_gradient_and_the_others_the_same(calls: list[Ten
     assert_alike(found, {name: value for name, value in expected.items() if name not in frozen}, 1e-10)
 
 
+def test_a_second_gradient_of_a_step_is_refused() -> None:
+    model = with_table(tiny_model())
+    with scheduled():
+        energy = evaluate(model, graph_of(model), training=True)["y_graph_scalars"].sum()
+    with sweep(geometry=False, weights=True):
+        torch.autograd.backward(energy, retain_graph=True)
+        with pytest.raises(RuntimeError, match=r"gradients by the weights once; evaluate the model again"):
+            torch.autograd.backward(energy)
+
+
 @pytest.mark.parametrize("options", NOT_SCHEDULED.values(), ids=NOT_SCHEDULED)
 def test_other_layers_are_left_to_the_operators(options: dict[str, Any], calls: list[Tensor]) -> None:
     model = with_table(tiny_model(**options))
