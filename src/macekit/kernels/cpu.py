@@ -73,6 +73,8 @@ __all__ = [
 ]
 PRECISIONS = (torch.float32, torch.float64)
 LARGEST_ORDER = 4
+WORK_PER_TERM = {FORWARD: 4, BACKWARD: 8, BACKWARD2: 20}
+"""Multiplications that take as long as a term of the symmetric contraction, for `how_to_run`; measured."""
 
 
 def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
@@ -210,7 +212,8 @@ class _Atoms(NamedTuple):
         """Call the extension with tensors in the order of its arguments."""
         atoms, _, channels = self.shape_out
         _core.symmetric_contraction(
-            _contraction_table(self.key), how_to_run(self.a, atoms * self.coefficients.shape[1] * channels), which,
+            _contraction_table(self.key),
+            how_to_run(self.a, WORK_PER_TERM[which] * atoms * self.coefficients.shape[1] * channels), which,
             atoms, self.coefficients.shape[0], channels, self.species.data_ptr(), addresses(tensors),
         )  # fmt: skip
 

@@ -147,6 +147,14 @@ inline std::int64_t tasks_of(const Species& species, std::int64_t number) {
     return (atoms + kAtomsPerTask - 1) / kAtomsPerTask;
 }
 
+// Blocks of channels that share a cache line are of one worker: two that write to it wait for each other.
+template <class T>
+inline int worker_of(std::int64_t task, std::int64_t blocks, int workers) {
+    constexpr std::int64_t line = 64 / sizeof(T), together = line > Register<T>::lanes ? line / Register<T>::lanes : 1;
+    const std::int64_t groups = (blocks + together - 1) / together;
+    return static_cast<int>((task / blocks * groups + task % blocks / together) % workers);
+}
+
 template <class T, Pass pass>
 void contract(const ContractionStructure& structure, const Species& species, const ContractionArguments<T>& arguments,
               int threads) {
@@ -169,7 +177,8 @@ void contract(const ContractionStructure& structure, const Species& species, con
     const int workers = static_cast<int>(smaller(threads > 0 ? threads : 1, count > 0 ? count : 1));
     run_workers(workers, [&](int worker) {
         const Workspace<T> memory(ContractionTask<T, pass>::memory_size(structure));
-        for (std::int64_t n = worker; n < count; n += workers) {
+        for (std::int64_t n = 0; n < count; ++n) {
+            if (worker_of<T>(n, blocks, workers) != worker) continue;
             const Task& task = tasks.data()[n];
             const ContractionTask<T, pass> work{structure, species, arguments, memory.data(), destinations.data()[n]};
             const std::int64_t left = K - task.block * V::lanes;
