@@ -69,3 +69,23 @@ def test_no_edges(backend: Backend) -> None:
     assert lengths.shape == (0,)
     assert backend.edge_harmonics_backward(harmonics, lengths, none, SHORTEST, 2).shape == (0, 3)
     assert backend.edge_harmonics_tangent(none, none, SHORTEST, 2, torch.float32)[0].shape == (0, 9)
+
+
+def test_threads_give_the_same_bits(backend: Backend, vectors: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = vectors.detach(), SHORTEST, 3
+    to_harmonics, to_lengths, change = waves(EDGES, 16), waves(EDGES).cos(), waves(EDGES, 3).cos()
+
+    def results() -> list[Tensor]:
+        found = [*backend.edge_harmonics(*given, torch.float32)]
+        found += backend.edge_harmonics_tangent(change, *given, torch.float64)
+        return [*found, backend.edge_harmonics_backward(to_harmonics, to_lengths, *given)]
+
+    expected, before = results(), torch.get_num_threads()
+    if backend is not reference:
+        monkeypatch.setattr("macekit.kernels.cpu_arguments.WORK_PER_THREAD", 1)
+    try:
+        for threads in (1, 2, 7, 40):  # more than edges as well
+            torch.set_num_threads(threads)
+            assert all(torch.equal(one, other) for one, other in zip(results(), expected, strict=True)), threads
+    finally:
+        torch.set_num_threads(before)

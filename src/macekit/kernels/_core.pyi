@@ -42,7 +42,7 @@ class EdgeHarmonics:
 def instruction_sets() -> list[str]: ...
 def edge_harmonics(
     harmonics: EdgeHarmonics,
-    double_precision: bool,
+    run: Run,
     which: int,
     edges: int,
     vectors: int,

@@ -193,7 +193,7 @@ class _Edges(NamedTuple):
         """Call the extension with tensors in the order of its arguments."""
         atoms, rows, channels = self.shape_out
         _core.edge_convolution(
-            convolution_table(self.key), how_to_run(self.h, 2 * self.y.shape[0] * rows * channels), which,
+            convolution_table(self.key), how_to_run(self.h.dtype, 2 * self.y.shape[0] * rows * channels), which,
             atoms, self.y.shape[0], channels,
             self.sender.data_ptr(), self.receiver.data_ptr(), addresses(tensors),
         )  # fmt: skip
@@ -213,7 +213,7 @@ class _Atoms(NamedTuple):
         atoms, _, channels = self.shape_out
         _core.symmetric_contraction(
             _contraction_table(self.key),
-            how_to_run(self.a, WORK_PER_TERM[which] * atoms * self.coefficients.shape[1] * channels), which,
+            how_to_run(self.a.dtype, WORK_PER_TERM[which] * atoms * self.coefficients.shape[1] * channels), which,
             atoms, self.coefficients.shape[0], channels, self.species.data_ptr(), addresses(tensors),
         )  # fmt: skip
 

@@ -52,10 +52,10 @@ def addresses(tensors: tuple[Tensor | None, ...]) -> list[int]:
     return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
-def how_to_run(tensor: Tensor, work: int) -> _core.Run:
+def how_to_run(dtype: torch.dtype, work: int) -> _core.Run:
     """How to run: with torch's number of threads, fewer where each would have too little of the multiplications."""
     threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
-    return _core.Run(INSTRUCTION_SET, tensor.dtype == torch.float64, threads)
+    return _core.Run(INSTRUCTION_SET, dtype == torch.float64, threads)
 
 
 def highest_degree(structure: ConvolutionStructure) -> int:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import _core, reference_harmonics
-from macekit.kernels.cpu_arguments import LARGEST_DEGREE, plain
+from macekit.kernels.cpu_arguments import LARGEST_DEGREE, how_to_run, plain
 from macekit.o3.spherical_harmonics import raising_terms
 
 MEASURE, PULL, PUSH = range(3)
+WORK_PER_EDGE = 3000
+"""Multiplications that take as long as an edge, for `how_to_run`; measured at max_ell 3."""
 
 
 def edge_harmonics(vectors: Tensor, shortest: float, max_ell: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -59,9 +61,10 @@ def _empty(vectors: Tensor, max_ell: int, dtype: torch.dtype) -> tuple[Tensor, T
 def _run(
     which: int, vectors: Tensor, shortest: float, max_ell: int, addresses: tuple[int, int, int], dtype: torch.dtype
 ) -> None:
-    edges, twice = vectors.shape[0], dtype == torch.float64
+    edges = vectors.shape[0]
     vectors = plain("vectors", vectors, (edges, 3), torch.float64)
-    _core.edge_harmonics(_recursion(max_ell), twice, which, edges, vectors.data_ptr(), shortest, addresses)
+    run = how_to_run(dtype, WORK_PER_EDGE * edges)
+    _core.edge_harmonics(_recursion(max_ell), run, which, edges, vectors.data_ptr(), shortest, addresses)
 
 
 @cache

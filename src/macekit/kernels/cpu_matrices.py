@@ -21,7 +21,7 @@ def matrix_products(x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, tra
     x = plain("x", x, (plan.atoms, *(plan.shape_out if transposed else plan.shape_in)), x.dtype)
     given = [plain("matrix", each, shape, x.dtype) for each, shape in zip(matrices, plan.shapes, strict=True)]
     result = plan.empty_features(x, transposed)
-    run, addresses = how_to_run(x, plan.work), [matrix.data_ptr() for matrix in given]
+    run, addresses = how_to_run(x.dtype, plan.work), [matrix.data_ptr() for matrix in given]
     _core.matrix_products(native, run, addresses, x.data_ptr(), result.data_ptr(), transposed)
     return result
 
@@ -35,7 +35,7 @@ def matrix_gradients(pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan) -
     right = [plain("y", y, (plan.atoms, *plan.shape_out), dtype) for _, y in pairs]
     matrices = plan.empty_matrices(left[0])
     _core.matrix_gradients(
-        native, how_to_run(left[0], len(pairs) * plan.work), [matrix.data_ptr() for matrix in matrices],
+        native, how_to_run(left[0].dtype, len(pairs) * plan.work), [matrix.data_ptr() for matrix in matrices],
         [x.data_ptr() for x in left], [y.data_ptr() for y in right],
     )  # fmt: skip
     return matrices

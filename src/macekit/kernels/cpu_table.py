@@ -124,7 +124,7 @@ class _Checked(NamedTuple):
         )
         atoms, rows, channels = self.shape_out
         _core.table_convolution(
-            convolution_table(key), how_to_run(h, 4 * len(lengths) * rows * channels), which,
+            convolution_table(key), how_to_run(h.dtype, 4 * len(lengths) * rows * channels), which,
             atoms, len(lengths), channels, _core.Knots(first, step, len(table)), sender.data_ptr(),
             receiver.data_ptr(), addresses((h, y, lengths, table, grad, *along, tangent_grad, *outputs)),
         )  # fmt: skip

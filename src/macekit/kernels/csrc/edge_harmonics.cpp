@@ -76,7 +76,7 @@ EdgeHarmonics::EdgeHarmonics(int max_ell, std::vector<HarmonicTerm> terms)
 
 template <class T>
 void EdgeHarmonics::measure(std::int64_t edges, const double* vectors, double shortest, const EdgeNumbers<T>& out) const {
-    const int width = (max_ell_ + 1) * (max_ell_ + 1);
+    const int width = this->width();
     blocks_of(edges, [&](std::int64_t first, int count) {
         const Directions at(vectors + 3 * first, count, shortest);
         Row y[kRows];
@@ -89,7 +89,7 @@ void EdgeHarmonics::measure(std::int64_t edges, const double* vectors, double sh
 template <class T>
 void EdgeHarmonics::pull(std::int64_t edges, const double* vectors, double shortest,
                          const EdgeNumbers<T>& gradients) const {
-    const int width = (max_ell_ + 1) * (max_ell_ + 1);
+    const int width = this->width();
     blocks_of(edges, [&](std::int64_t first, int count) {
         const Directions at(vectors + 3 * first, count, shortest);
         Row y[kRows], to_y[kRows] = {}, to_vector[3] = {}, along;
@@ -115,7 +115,7 @@ void EdgeHarmonics::pull(std::int64_t edges, const double* vectors, double short
 template <class T>
 void EdgeHarmonics::push(std::int64_t edges, const double* vectors, double shortest,
                          const EdgeNumbers<T>& tangents) const {
-    const int width = (max_ell_ + 1) * (max_ell_ + 1);
+    const int width = this->width();
     blocks_of(edges, [&](std::int64_t first, int count) {
         const Directions at(vectors + 3 * first, count, shortest);
         Row y[kRows], dy[kRows] = {}, moved[3] = {}, along;

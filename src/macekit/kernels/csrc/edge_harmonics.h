@@ -36,6 +36,8 @@ class EdgeHarmonics {
     template <class T>
     void push(std::int64_t edges, const double* vectors, double shortest, const EdgeNumbers<T>& tangents) const;
 
+    int width() const { return (max_ell_ + 1) * (max_ell_ + 1); }
+
    private:
     int max_ell_;
     std::vector<HarmonicTerm> terms_;

@@ -8,10 +8,11 @@
 #include <array>
 
 #include "edge_harmonics.h"
-#include "spline_filter.h"
 #include "engine_module.h"
 #include "instruction_sets.h"
+#include "spline_filter.h"
 #include "tables.h"
+#include "workspace.h"
 
 namespace nb = nanobind;
 
@@ -192,18 +193,22 @@ void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<
 }
 
 // which: 0 measure, 1 pull, 2 push. Addresses in the order of `EdgeNumbers`.
-void edge_harmonics(const EdgeHarmonics& harmonics, bool twice, int which, std::int64_t edges, Address vectors,
+void edge_harmonics(const EdgeHarmonics& harmonics, const Run& run, int which, std::int64_t edges, Address vectors,
                     double shortest, const std::array<Address, 3>& p) {
     const nb::gil_scoped_release without_gil;
     const auto with = [&](auto number) {
         using T = decltype(number);
-        const EdgeNumbers<T> numbers = {at<double>(p[0]), at<double>(p[1]), at<T>(p[2])};
         const auto pass = which == 0   ? &EdgeHarmonics::measure<T>
                           : which == 1 ? &EdgeHarmonics::pull<T>
                                        : &EdgeHarmonics::push<T>;
-        (harmonics.*pass)(edges, at<const double>(vectors), shortest, numbers);
+        run_workers(run.threads, [&](int worker) {
+            const std::int64_t first = part(edges, run.threads, worker), end = part(edges, run.threads, worker + 1);
+            double* const own = which == 0 ? nullptr : at<double>(p[0]) + 3 * first;
+            const EdgeNumbers<T> numbers = {own, at<double>(p[1]) + first, at<T>(p[2]) + first * harmonics.width()};
+            (harmonics.*pass)(end - first, at<const double>(vectors) + 3 * first, shortest, numbers);
+        });
     };
-    if (twice)
+    if (run.twice)
         with(double());
     else
         with(float());
