@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from macekit.kernels import reference
+from macekit.kernels.backend import Backend
 from oracles import load_yardsticks
 
 Normal = Callable[..., Tensor]
@@ -17,6 +19,14 @@ Normal = Callable[..., Tensor]
 def yardsticks() -> None:
     """What opcheck and e3nn do to the process when they are imported happens before any test."""
     load_yardsticks()
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The functions of a backend, called without operators."""
+    if request.param == "reference":
+        return reference
+    return pytest.importorskip("macekit.kernels.cpu", reason="no compiler", exc_type=ImportError)
 
 
 @pytest.fixture

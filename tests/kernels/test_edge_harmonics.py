@@ -14,13 +14,6 @@ EDGES = 19
 """More than stand side by side in the kernel, with a remainder."""
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "reference":
-        return reference
-    return pytest.importorskip("macekit.kernels.cpu", reason="no compiler", exc_type=ImportError)
-
-
 @pytest.fixture
 def vectors() -> Tensor:
     """The first two are shorter than the shortest that counts."""

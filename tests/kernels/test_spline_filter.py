@@ -6,17 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from macekit.kernels import reference, splines
+from macekit.kernels import splines
 from macekit.kernels.backend import Backend
 
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 2e-6}
-
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "reference":
-        return reference
-    return pytest.importorskip("macekit.kernels.cpu", reason="no compiler", exc_type=ImportError)
 
 
 def waves(*shape: int) -> Tensor:

@@ -87,7 +87,7 @@ def prefilter(num_knots: int) -> NDArray[np.float64]:
 def spline_filter(numbers: Tensor, transposed: bool) -> Tensor:
     """From values at G knots, [G, U], to coefficients, [G + 2, U], or by the transpose from [G + 2, U] to [G, U].
 
-    In the precision of the numbers; without gradient.
+    In the precision of the numbers, and differentiable.
     """
     knots = numbers.shape[0] - 2 if transposed else numbers.shape[0]
     matrix = prefilter_tensor(knots, numbers.dtype, numbers.device)

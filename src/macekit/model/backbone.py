@@ -11,7 +11,6 @@ from macekit.config import DatasetFacts, ModelConfig
 from macekit.errors import DataError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import edge_vectors
-from macekit.kernels.splines import prefilter_tensor
 from macekit.model.basis import polynomial_envelope
 from macekit.model.edge_geometry import measured
 from macekit.model.features import Features
@@ -177,8 +176,7 @@ class Backbone(nn.Module):
             with torch.inference_mode(False):  # they must serve training as well
                 lengths = torch.linspace(0.0, self.cutoff, count, dtype=torch.float64, device=device)
                 inputs = self.radial_inputs(lengths, dtype)
-            filtered = prefilter_tensor(count, dtype, device)
-            self._kept_knots = {key: Knots(*inputs, filtered, 0.0, self.cutoff / (count - 1))}
+            self._kept_knots = {key: Knots(*inputs, 0.0, self.cutoff / (count - 1))}
         return self._kept_knots[key]
 
     def radial_inputs(self, lengths: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from macekit.kernels import sweeps
 from macekit.kernels.dispatch import backend_for
+from macekit.kernels.splines import spline_filter
 from macekit.model.radial_table import Knots
 
 SILU_NORM = 1.6765324703310907
@@ -49,7 +50,7 @@ class RadialMLP(nn.Module):
         hidden = self.hidden(knots.basis)  # [G, units]
         if knots.envelope is not None:
             hidden = hidden * knots.envelope
-        return (knots.prefilter @ hidden) @ self._scaled(self.weights[-1])
+        return spline_filter(hidden, False) @ self._scaled(self.weights[-1])
 
     def hidden(self, x: Tensor) -> Tensor:
         """Map [E, inputs] to the units of the last hidden layer."""

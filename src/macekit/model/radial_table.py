@@ -29,8 +29,6 @@ class Knots(NamedTuple):
     """Radial basis under the envelope, [G, B]."""
     envelope: Tensor | None
     """Envelope of the radial functions, [G, 1]; None: they need none."""
-    prefilter: Tensor
-    """From values at the knots to coefficients, [G + 2, G]."""
     first: float
     """Distance of the first, Å."""
     step: float

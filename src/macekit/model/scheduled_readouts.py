@@ -44,13 +44,20 @@ class _Activation(NamedTuple):
         return cls(z * sigmoid * SILU_NORM, slope * SILU_NORM, curvature * SILU_NORM)
 
 
+class _Moved(NamedTuple):
+    """Adjoints λ of the reverse by the geometry, and the tangents after it."""
+
+    to_out: Tensor
+    to_hidden: Tensor
+    scalars: list[Tensor | None]
+    """Of every layer."""
+    z: Tensor
+
+
 class _Sweeps:
     """The read-outs of one step, and what their sweeps leave for the next ones."""
 
-    adjoint: Tensor | None = None
-    """λ of the output."""
-    moved: tuple[list[Tensor | None], Tensor] | None = None
-    """Tangents of the scalars of every layer, and of z."""
+    moved: _Moved | None = None
 
     def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         self.inputs = inputs
@@ -60,32 +67,30 @@ class _Sweeps:
         return self._output(self.scalars, self.active.value)
 
     def geometry(self, grad: Tensor) -> tuple[Tensor, ...]:
-        self.adjoint = grad
-        return self._features(grad, self._to_z(grad))
+        self.adjoints = grad, self._to_hidden(grad)
+        return self._features(grad, self.adjoints[1] * self.active.slope)
 
     def tangents(self, changes: Gradients) -> Tensor:
         scalars = [None if change is None else change[:, 0] for change in changes]
         last = self.scalars[-1].new_zeros(self.scalars[-1].shape) if scalars[-1] is None else scalars[-1]
         z = last @ self.matrices[-2]
-        self.moved = scalars, z
+        self.moved = _Moved(*self.adjoints, scalars, z)
         return self._output(scalars, self.active.slope * z)
 
     def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
-        second, active, adjoint, moved = self.matrices[-1], self.active, self.adjoint, self.moved
+        active, moved, second = self.active, self.moved, self.matrices[-1]
         grad = second.new_zeros(len(self.scalars[0]), second.shape[1]) if grad is None else grad
-        to_z = self._to_z(grad)
-        if adjoint is not None and moved is not None:
-            to_z += (adjoint @ second.T) * active.curvature * moved[1]
+        to_z = self._to_hidden(grad) * active.slope
+        if moved is not None:
+            to_z += moved.to_hidden * active.curvature * moved.z
         pairs = [[(x, to_out)] for x, to_out in zip(self.scalars, self._per_layer(grad, to_z), strict=True)]
         pairs.append([(active.value, grad)])
-        if adjoint is not None and moved is not None:
-            changes, change_of_z = moved
-            reverse = self._per_layer(adjoint, self._to_z(adjoint))
-            for found, change, to_out in zip(pairs[:-1], changes, reverse, strict=True):
+        if moved is not None:
+            reverse = self._per_layer(moved.to_out, moved.to_hidden * active.slope)
+            for found, change, to_out in zip(pairs[:-1], moved.scalars, reverse, strict=True):
                 if change is not None:
                     found.append((change, to_out))
-            pairs[-1].append((active.slope * change_of_z, adjoint))
-        self.adjoint = self.moved = None
+            pairs[-1].append((active.slope * moved.z, moved.to_out))
         by_weights = (_outer(each) if is_wanted else None for each, is_wanted in zip(pairs, wanted, strict=True))
         return self._features(grad, to_z), tuple(by_weights)
 
@@ -96,9 +101,9 @@ class _Sweeps:
                 out.addmm_(x, matrix)
         return out
 
-    def _to_z(self, grad: Tensor) -> Tensor:
-        """The gradient by z, given that by the output."""
-        return (grad @ self.matrices[-1].T) * self.active.slope
+    def _to_hidden(self, grad: Tensor) -> Tensor:
+        """The gradient by f(z), given that by the output."""
+        return grad @ self.matrices[-1].T
 
     def _per_layer(self, grad: Tensor, to_z: Tensor) -> list[Tensor]:
         """Gradients by what the first matrix of every layer gives."""

@@ -15,9 +15,9 @@ struct Step {
 
 std::vector<Step> elimination(std::int64_t knots) {
     std::vector<Step> steps(static_cast<std::size_t>(knots + 1));
-    double factor = 0.0;
+    double factor = 0.0;  // c_2 is known
     for (std::int64_t j = 3; j <= knots; ++j) {
-        const double below = j == 3 ? 0.0 : j == knots ? 2.0 : 1.0;
+        const double below = j == knots ? 2.0 : 1.0;
         const double inverse = 1.0 / (4.0 - below * factor);
         factor = j == knots ? 0.0 : inverse;
         steps[static_cast<std::size_t>(j)] = {below, inverse, factor};
@@ -54,7 +54,7 @@ void spline_coefficients(std::int64_t knots, std::int64_t width, const T* values
     for (std::int64_t j = 3; j <= knots; ++j) {
         const Step& step = steps[static_cast<std::size_t>(j)];
         c(j).set(6.0 * step.inverse, v(j - 1));
-        c(j).add(-(j == 3 ? 1.0 : step.below) * step.inverse, c(j - 1).numbers);
+        c(j).add(-step.below * step.inverse, c(j - 1).numbers);
     }
     for (std::int64_t j = knots - 1; j >= 3; --j)
         c(j).add(-steps[static_cast<std::size_t>(j)].factor, c(j + 1).numbers);
@@ -84,7 +84,7 @@ void spline_coefficients_transposed(std::int64_t knots, std::int64_t width, cons
         const Step& step = steps[static_cast<std::size_t>(j)];
         c(j).scale(step.inverse);
         v(j - 1).set(6.0, c(j).numbers);
-        c(j - 1).add(-(j == 3 ? 1.0 : step.below), c(j).numbers);
+        c(j - 1).add(-step.below, c(j).numbers);
     }
     v(1).add(8.0 / 6.0, c(2).numbers);
     v(0).add(-1.0 / 6.0, c(2).numbers);
