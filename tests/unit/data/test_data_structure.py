@@ -160,7 +160,9 @@ def test_close_pairs_agree_with_all_images(seed, pbc, size):
     structure = Structure(np.ones(size, int), positions, cell, pbc)
     first, second, distances = close_pairs(structure, radius)
     best: dict[tuple[int, int], float] = {}
-    reach = [range(-12, 13) if periodic else range(1) for periodic in pbc]
+    inverse = np.linalg.inv(cell)  # every image within the radius, however oblique the cell
+    furthest = np.ceil(np.ptp(positions @ inverse, axis=0) + radius * np.linalg.norm(inverse, axis=0)).astype(int)
+    reach = [range(-n, n + 1) if periodic else range(1) for n, periodic in zip(furthest, pbc, strict=True)]
     shifts = np.array(np.meshgrid(*reach, indexing="ij")).reshape(3, -1).T @ cell
     for i in range(size):
         for j in range(i + 1, size):
