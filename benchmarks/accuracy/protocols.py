@@ -14,57 +14,85 @@ class Protocol(NamedTuple):
     """Frames of a data set, and the settings that depend on it."""
 
     train_file: str
-    """Its first frames are for training, those after them for validation."""
-    num_train: int
-    num_validation: int
+    """Frames for training and validation."""
+    num_frames: int
+    """How many of its first frames are used."""
+    validation: slice
+    """Which of these are for validation; the others are for training."""
     tests: dict[str, str]
     """Test files by name; frames that are also in the training file are left out."""
-    isolated_file: str
-    """One frame per element."""
+    isolated_file: str | None
+    """One frame per element; None: there is one element, and its E0 is the mean energy per atom of the training."""
     hidden_irreps: str
     batch_size: int
     forces_weight: float
     epochs: int
 
+    @property
+    def num_train(self) -> int:
+        """Frames for training."""
+        return self.num_frames - len(range(self.num_frames)[self.validation])
+
 
 PROTOCOLS = {
     "ethanol": Protocol(
-        "train.xyz", 180, 20, {"MD": "test_MD.xyz"}, "isolated_atoms.xyz", "32x0e + 32x1o", 10, 100.0, 100
+        "train.xyz", 200, slice(180, 200), {"MD": "test_MD.xyz"}, "isolated_atoms.xyz", "32x0e + 32x1o", 10, 100.0, 100
     ),
     "3bpa": Protocol(
-        "train_300K.xyz", 450, 50, {"mixedT": "train_mixedT.xyz"}, "iso_atoms.xyz", "32x0e + 32x1o", 5, 1000.0, 12
+        "train_300K.xyz", 500, slice(450, 500), {"mixedT": "train_mixedT.xyz"}, "iso_atoms.xyz", "32x0e + 32x1o", 5,
+        1000.0, 12,
     ),
-}
+    "silicon": Protocol(
+        "Si.training.extxyz", 214, slice(5, None, 10), {"test": "Si.test.extxyz"}, None, "32x0e + 32x1o", 5, 100.0, 15
+    ),
+}  # fmt: skip
 
 
 def labelled(atoms: Atoms) -> Atoms:
-    """A molecule with its labels under names that ASE leaves alone, and without a cell."""
-    found = Atoms(atoms.numbers, positions=atoms.positions)
-    found.info["REF_energy"] = float(atoms.get_potential_energy())
-    found.arrays["REF_forces"] = atoms.get_forces()
+    """A structure with its labels under names that ASE leaves alone; molecules without a cell."""
+    found = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell if atoms.pbc.any() else None, pbc=atoms.pbc)
+    has_results = atoms.calc is not None
+    found.info["REF_energy"] = float(atoms.get_potential_energy() if has_results else atoms.info["REF_energy"])
+    found.arrays["REF_forces"] = atoms.get_forces() if has_results else atoms.arrays["REF_forces"]
     return found
+
+
+def split(protocol: Protocol, data: Path) -> dict[str, list[Atoms]]:
+    """The frames for `train` and for `validation`."""
+    frames = [labelled(atoms) for atoms in ase.io.read(data / protocol.train_file, f":{protocol.num_frames}")]
+    validation = set(range(len(frames))[protocol.validation])
+    return {
+        "train": [atoms for number, atoms in enumerate(frames) if number not in validation],
+        "validation": [atoms for number, atoms in enumerate(frames) if number in validation],
+    }
 
 
 def write_frames(protocol: Protocol, data: Path, folder: Path) -> dict[str, Path]:
     """Write the frames as `train`, `validation` and the tests by name; returns their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    frames = [labelled(atoms) for atoms in ase.io.read(data / protocol.train_file, ":")]
-    end = protocol.num_train + protocol.num_validation
-    sets = {"train": frames[: protocol.num_train], "validation": frames[protocol.num_train : end]}
-    seen = {np.round(atoms.positions, 6).tobytes() for atoms in frames}
+    sets = split(protocol, data)
+    seen = {_places(atoms) for atoms in ase.io.read(data / protocol.train_file, ":")}
     for name, file in protocol.tests.items():
-        tests = [labelled(atoms) for atoms in ase.io.read(data / file, ":")]
-        sets[name] = [atoms for atoms in tests if np.round(atoms.positions, 6).tobytes() not in seen]
+        sets[name] = [labelled(atoms) for atoms in ase.io.read(data / file, ":") if _places(atoms) not in seen]
     files = {name: folder / f"{name}.extxyz" for name in sets}
     for name, chosen in sets.items():
         ase.io.write(files[name], chosen)
     return files
 
 
+def _places(atoms: Atoms) -> bytes:
+    """Cell and positions, for comparison."""
+    return bytes(np.round([*atoms.cell.array, *atoms.positions], 6).tobytes())
+
+
 def isolated_atoms(protocol: Protocol, data: Path) -> dict[str, float]:
-    """Energy of each isolated atom, eV, of the elements in the training frames."""
+    """E0, eV, of the elements in the training frames."""
     elements = set(ase.io.read(data / protocol.train_file, 0).get_chemical_symbols())
-    frames: list[Atoms] = ase.io.read(data / protocol.isolated_file, index=":")
+    if protocol.isolated_file is None:
+        (symbol,) = elements
+        frames = split(protocol, data)["train"]
+        return {symbol: float(np.mean([atoms.info["REF_energy"] / len(atoms) for atoms in frames]))}
+    frames = ase.io.read(data / protocol.isolated_file, index=":")
     energies = {atoms.get_chemical_formula(): float(atoms.get_potential_energy()) for atoms in frames}
     return {symbol: energies[symbol] for symbol in sorted(elements)}
 

@@ -36,12 +36,12 @@ class Run:
 class Knots:
     def __init__(self, first: float, step: float, rows: int) -> None: ...
 
-class EdgeHarmonics:
-    def __init__(self, max_ell: int, rows: Sequence[tuple[int, int, int]], factors: Sequence[float]) -> None: ...
+class HarmonicTable:
+    def __init__(self, max_ell: int, terms: Sequence[tuple[int, int, int]], factors: Sequence[float]) -> None: ...
 
 def instruction_sets() -> list[str]: ...
 def edge_harmonics(
-    harmonics: EdgeHarmonics,
+    table: HarmonicTable,
     run: Run,
     which: int,
     edges: int,

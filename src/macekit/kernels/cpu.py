@@ -164,18 +164,21 @@ def symmetric_contraction_backward2(
     return out, to_a, to_coefficients
 
 
+@cache
 def serves(
-    tensor: Tensor, structure: ConvolutionStructure | TableStructure | ContractionStructure | None = None
+    device: torch.device,
+    dtype: torch.dtype,
+    structure: ConvolutionStructure | TableStructure | ContractionStructure | None = None,
 ) -> bool:
-    """Whether these kernels are for tensors of this device and precision, and have a structure."""
+    """Whether these kernels are for tensors of a device and precision, and have a structure."""
     if isinstance(structure, TableStructure):
         has_features = max(structure.convolution.degrees_in) <= LARGEST_TABLE_DEGREE
-        return has_features and serves(tensor, structure.convolution)
+        return has_features and serves(device, dtype, structure.convolution)
     if isinstance(structure, ConvolutionStructure) and highest_degree(structure) > LARGEST_DEGREE:
         return False
     if isinstance(structure, ContractionStructure) and _highest_order(structure) > LARGEST_ORDER:
         return False
-    return tensor.device.type == "cpu" and tensor.dtype in PRECISIONS
+    return device.type == "cpu" and dtype in PRECISIONS
 
 
 class _Edges(NamedTuple):

@@ -54,8 +54,12 @@ def addresses(tensors: tuple[Tensor | None, ...]) -> list[int]:
 
 def how_to_run(dtype: torch.dtype, work: int) -> _core.Run:
     """How to run: with torch's number of threads, fewer where each would have too little of the multiplications."""
-    threads = max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
-    return _core.Run(INSTRUCTION_SET, dtype == torch.float64, threads)
+    return _run(INSTRUCTION_SET, dtype, max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD)))
+
+
+@cache
+def _run(instruction_set: str, dtype: torch.dtype, threads: int) -> _core.Run:
+    return _core.Run(instruction_set, dtype == torch.float64, threads)
 
 
 def highest_degree(structure: ConvolutionStructure) -> int:
@@ -70,7 +74,7 @@ def lanes(dtype: torch.dtype) -> int:
 
 @cache
 def _lanes(instruction_set: str, dtype: torch.dtype) -> int:
-    return _core.lanes(_core.Run(instruction_set, dtype == torch.float64, 1))
+    return _core.lanes(_run(instruction_set, dtype, 1))
 
 
 @cache

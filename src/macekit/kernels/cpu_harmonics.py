@@ -12,7 +12,7 @@ from macekit.kernels.cpu_arguments import LARGEST_DEGREE, how_to_run, plain
 from macekit.o3.spherical_harmonics import raising_terms
 
 MEASURE, PULL, PUSH = range(3)
-WORK_PER_EDGE = 3000
+WORK_PER_EDGE = 2000
 """Multiplications that take as long as an edge, for `how_to_run`; measured at max_ell 3."""
 
 
@@ -68,7 +68,7 @@ def _run(
 
 
 @cache
-def _recursion(max_ell: int) -> _core.EdgeHarmonics:
+def _recursion(max_ell: int) -> _core.HarmonicTable:
     """How every harmonic is made of those before it, as `o3.spherical_harmonics` does."""
     terms = raising_terms(max_ell)
-    return _core.EdgeHarmonics(max_ell, [term[:3] for term in terms], [term.factor for term in terms])
+    return _core.HarmonicTable(max_ell, [term[:3] for term in terms], [term.factor for term in terms])

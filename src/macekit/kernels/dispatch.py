@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor
 
 from macekit.errors import BackendUnavailable, did_you_mean
@@ -42,8 +43,8 @@ class Loaded(NamedTuple):
 
     backend: Backend | None
     """None: it cannot serve."""
-    serves: Callable[[Tensor, Structure | None], bool]
-    """Whether it is for tensors of this device and precision, and has a structure."""
+    serves: Callable[[torch.device, torch.dtype, Structure | None], bool]
+    """Whether it is for tensors of a device and precision, and has a structure."""
     reason: str
     """Why it serves, or why not."""
 
@@ -94,10 +95,11 @@ def backend_for(tensor: Tensor, structure: Structure | None = None) -> Backend:
     name = _chosen.get() or _of_process()
     if name == AUTO:
         fast = load(_automatic())
-        return fast.backend if fast.backend is not None and fast.serves(tensor, structure) else reference
+        serves = fast.backend is not None and fast.serves(tensor.device, tensor.dtype, structure)
+        return fast.backend if fast.backend is not None and serves else reference
     backend = select(name)
     assert backend is not None
-    if not load(name).serves(tensor, None):  # it says itself which structure it lacks
+    if not load(name).serves(tensor.device, tensor.dtype, None):  # it says itself which structure it lacks
         raise BackendUnavailable(
             f"the backend '{name}' was chosen by name and is not for {tensor.dtype} on {tensor.device}",
             "choose 'auto' or 'reference', or move the model",
@@ -138,11 +140,11 @@ def is_compiled() -> bool:
 def load(name: str) -> Loaded:
     """Import a backend and check it against the reference, once in a process."""
     if name == "reference":
-        return Loaded(reference, lambda tensor, structure: True, "it is pure torch")
+        return Loaded(reference, lambda *_: True, "it is pure torch")
     try:
         module = importlib.import_module(f"macekit.kernels.{name}")
     except ImportError as failure:
-        return Loaded(None, lambda tensor, structure: False, f"the C++ extension is not there ({failure})")
+        return Loaded(None, lambda *_: False, f"the C++ extension is not there ({failure})")
     backend = cast(Backend, module)
     refusal = largest_difference(backend)
     if refusal is not None:

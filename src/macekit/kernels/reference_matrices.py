@@ -81,13 +81,13 @@ class MatrixPlan:
     def empty_features(self, like: Tensor, transposed: bool) -> Tensor:
         """Features for the result of `matrix_products`, zeros where blocks do not cover all of them."""
         shape = self.shape_in if transposed else self.shape_out
-        make = torch.empty if self._covers[transposed] else torch.zeros
-        return make(self.atoms, *shape, dtype=like.dtype, device=like.device)
+        make = like.new_empty if self._covers[transposed] else like.new_zeros
+        return make(self.atoms, *shape)
 
     def empty_matrices(self, like: Tensor) -> tuple[Tensor, ...]:
         """Tensors for the result of `matrix_gradients`, zeros where some matrices have no block."""
-        make = torch.empty if self._covers[2] else torch.zeros
-        return tuple(make(shape, dtype=like.dtype, device=like.device) for shape in self.shapes)
+        make = like.new_empty if self._covers[2] else like.new_zeros
+        return tuple(make(shape) for shape in self.shapes)
 
     @cached_property
     def _covers(self) -> tuple[bool, bool, bool]:

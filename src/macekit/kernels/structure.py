@@ -6,7 +6,7 @@ A structure is named by a short key, so that custom operators can refer to it by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +36,12 @@ class Path:
     """Position among the paths with the same l_out."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class ConvolutionStructure:
     """Paths of the edge convolution, in e3nn's order: ascending l_out, then l_in, then l_sh.
 
-    The output holds for each l_out its 2l+1 components, and for each component one row per path.
+    The output holds for each l_out its 2l+1 components, and for each component one row per path. There is one object
+    for every key.
     """
 
     degrees_in: tuple[int, ...]
@@ -92,12 +93,12 @@ class ConvolutionStructure:
         start = sum((2 * l + 1) * len(self.paths_to(l)) for l in self.degrees_out() if l < degree)
         return slice(start, start + (2 * degree + 1) * len(self.paths_to(degree)))
 
-    @property
+    @cached_property
     def dim_out(self) -> int:
         """Number of rows of the output."""
         return sum(2 * path.l_out + 1 for path in self.paths)
 
-    @property
+    @cached_property
     def dim_in(self) -> int:
         """Number of rows of the sender's features."""
         return sum(2 * l + 1 for l in self.degrees_in)
@@ -128,9 +129,9 @@ class ConvolutionStructure:
         return coefficients
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class ContractionStructure:
-    """Polynomials of the symmetric contraction for all output degrees and orders together."""
+    """Polynomials of the symmetric contraction for all output degrees and orders together; one object for every key."""
 
     max_ell: int
     """Highest degree of the input; each of 0 ... max_ell once."""
@@ -158,12 +159,12 @@ class ContractionStructure:
         )
         return ContractionStructure(int(max_ell), degrees_out, products, bool(cancelling))
 
-    @property
+    @cached_property
     def dim_in(self) -> int:
         """Number of input components."""
         return (self.max_ell + 1) ** 2
 
-    @property
+    @cached_property
     def dim_out(self) -> int:
         """Number of output components."""
         return sum(2 * l + 1 for l in self.degrees_out)
@@ -172,7 +173,7 @@ class ContractionStructure:
         """First output component of a degree."""
         return sum(2 * l + 1 for l in self.degrees_out if l < degree)
 
-    @property
+    @cached_property
     def num_terms(self) -> int:
         """Number of monomials with their output component, over all products."""
         return sum(len(product.outputs) for product in self.products)

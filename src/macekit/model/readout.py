@@ -137,7 +137,7 @@ class ScalarReadouts(nn.Module):
         """Read the scalars of every layer's features [N, D, K]."""
         read = per_layer[len(per_layer) - len(self.readouts) :]
         last = self.readouts[-1]
-        if sweeps.is_scheduled() and isinstance(last, ScalarMLP) and last.activation is ACTIVATIONS["silu"]:
+        if sweeps.is_scheduled() and isinstance(last, ScalarMLP) and last.activation == ACTIVATIONS["silu"]:
             linear = [readout.weight for readout in self.readouts[:-1] if isinstance(readout, LinearReadout)]
             return scheduled_readouts(read, linear, (last.linear_1.weight, last.linear_2.weight))
         return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, read, strict=True)])

@@ -146,6 +146,28 @@ struct MatrixArguments {
     std::int64_t count;
 };
 
+constexpr int kHighestHarmonic = 4;
+
+// A term of the recursion of the spherical harmonics: factor Y_first Y_second, which is added to Y_row.
+struct HarmonicTerm {
+    int row, first, second;
+    double factor;
+};
+
+// Terms in the order of rows, for degrees from 2 on.
+struct HarmonicStructure {
+    int max_ell, count;
+    const HarmonicTerm* terms;
+    int width() const { return (max_ell + 1) * (max_ell + 1); }
+};
+
+// Pointers to numbers of edges: vectors [E, 3], lengths [E], harmonics [E, (max_ell + 1)²].
+template <class T>
+struct EdgeNumbers {
+    double *vectors, *lengths;
+    T* harmonics;
+};
+
 // The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
 struct ConvolutionKernels {
@@ -171,6 +193,15 @@ struct MatrixKernels {
     void (*apply)(const MatrixArguments<T>&, const T* in, T* out, bool transposed, int threads);
     void (*outer)(const MatrixArguments<T>&, const T* const* x, const T* const* y, int pairs, int threads);
     int lanes;
+};
+
+// Of vectors [E, 3]: lengths and harmonics; gradients by the vectors out of those by lengths and harmonics; tangents of
+// lengths and harmonics out of those of the vectors.
+template <class T>
+struct HarmonicKernels {
+    using Kernel = void (*)(const HarmonicStructure&, std::int64_t edges, const double* vectors, double shortest,
+                            const EdgeNumbers<T>&, int threads);
+    Kernel passes[3];
 };
 
 }  // namespace macekit

@@ -22,6 +22,8 @@ ContractionKernels<T> contraction_kernels_for(const std::string& instruction_set
 template <class T>
 MatrixKernels<T> matrix_kernels_for(const std::string& instruction_set);
 template <class T>
+HarmonicKernels<T> harmonic_kernels_for(const std::string& instruction_set);
+template <class T>
 EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

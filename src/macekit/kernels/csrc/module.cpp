@@ -7,12 +7,10 @@
 
 #include <array>
 
-#include "edge_harmonics.h"
 #include "engine_module.h"
 #include "instruction_sets.h"
 #include "spline_filter.h"
 #include "tables.h"
-#include "workspace.h"
 
 namespace nb = nanobind;
 
@@ -192,21 +190,15 @@ void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<
     (run.twice ? sum_matrices<double> : sum_matrices<float>)(plan, run, matrices, x, y);
 }
 
-// which: 0 measure, 1 pull, 2 push. Addresses in the order of `EdgeNumbers`.
-void edge_harmonics(const EdgeHarmonics& harmonics, const Run& run, int which, std::int64_t edges, Address vectors,
+// which: 0 lengths and harmonics, 1 gradients, 2 tangents. Addresses in the order of `EdgeNumbers`.
+void edge_harmonics(const HarmonicTable& table, const Run& run, int which, std::int64_t edges, Address vectors,
                     double shortest, const std::array<Address, 3>& p) {
     const nb::gil_scoped_release without_gil;
     const auto with = [&](auto number) {
         using T = decltype(number);
-        const auto pass = which == 0   ? &EdgeHarmonics::measure<T>
-                          : which == 1 ? &EdgeHarmonics::pull<T>
-                                       : &EdgeHarmonics::push<T>;
-        run_workers(run.threads, [&](int worker) {
-            const std::int64_t first = part(edges, run.threads, worker), end = part(edges, run.threads, worker + 1);
-            double* const own = which == 0 ? nullptr : at<double>(p[0]) + 3 * first;
-            const EdgeNumbers<T> numbers = {own, at<double>(p[1]) + first, at<T>(p[2]) + first * harmonics.width()};
-            (harmonics.*pass)(end - first, at<const double>(vectors) + 3 * first, shortest, numbers);
-        });
+        const EdgeNumbers<T> numbers = {at<double>(p[0]), at<double>(p[1]), at<T>(p[2])};
+        const auto pass = harmonic_kernels_for<T>(run.instruction_set).passes[which];
+        pass(table.view(), edges, at<const double>(vectors), shortest, numbers, run.threads);
     };
     if (run.twice)
         with(double());
@@ -266,16 +258,9 @@ NB_MODULE(_core, module) {
         .def(nb::init<std::int64_t, std::int64_t, const std::vector<std::array<std::int64_t, 9>>&,
                       const std::vector<double>&>(),
              nb::arg("width_in"), nb::arg("width_out"), nb::arg("blocks"), nb::arg("scales"));
-    nb::class_<EdgeHarmonics>(module, "EdgeHarmonics")
-        .def("__init__",
-             [](EdgeHarmonics* made, int max_ell, const std::vector<std::array<int, 3>>& rows,
-                const std::vector<double>& factors) {
-                 std::vector<HarmonicTerm> terms;
-                 for (std::size_t n = 0; n < rows.size(); ++n)
-                     terms.push_back({rows[n][0], rows[n][1], rows[n][2], factors.at(n)});
-                 new (made) EdgeHarmonics(max_ell, std::move(terms));
-             },
-             nb::arg("max_ell"), nb::arg("rows"), nb::arg("factors"));
+    nb::class_<HarmonicTable>(module, "HarmonicTable")
+        .def(nb::init<int, const std::vector<std::array<int, 3>>&, const std::vector<double>&>(), nb::arg("max_ell"),
+             nb::arg("terms"), nb::arg("factors"));
     module.def("edge_harmonics", &edge_harmonics);
     module.def("spline_filter", &spline_filter);
     module.def("lanes", &lanes);

@@ -146,6 +146,20 @@ ContractionStructure ContractionTable::view() const {
             shares_.data()};
 }
 
+HarmonicTable::HarmonicTable(int max_ell, const std::vector<std::array<int, 3>>& terms,
+                             const std::vector<double>& factors)
+    : max_ell_(max_ell) {
+    if (max_ell < 0 || max_ell > kHighestHarmonic) throw std::invalid_argument("harmonics of this degree are not there");
+    for (std::size_t n = 0; n < terms.size(); ++n) {
+        const auto [row, first, second] = terms[n];
+        if (row < 4 || row >= view().width() || first < 0 || first >= row || second < 0 || second >= row)
+            throw std::invalid_argument("a harmonic is made of those before it");
+        terms_.push_back({row, first, second, factors.at(n)});
+    }
+}
+
+HarmonicStructure HarmonicTable::view() const { return {max_ell_, static_cast<int>(terms_.size()), terms_.data()}; }
+
 Grouping::Grouping(const std::int64_t* group, std::int64_t count, std::int64_t groups, const char* what)
     : start(groups + 1, 0), position(count) {
     for (std::int64_t n = 0; n < count; ++n) {

@@ -62,6 +62,18 @@ class ContractionTable {
     std::vector<Share> shares_;
 };
 
+// The recursion of the spherical harmonics; see `kernels/cpu_harmonics.py`.
+class HarmonicTable {
+   public:
+    // Terms (row, first, second) in the order of rows, and their factors.
+    HarmonicTable(int max_ell, const std::vector<std::array<int, 3>>& terms, const std::vector<double>& factors);
+    HarmonicStructure view() const;
+
+   private:
+    int max_ell_;
+    std::vector<HarmonicTerm> terms_;
+};
+
 // Positions sorted by group, stable: those of group g are start[g] ... start[g + 1].
 struct Grouping {
     std::vector<std::int64_t> start, position;
