@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -89,18 +90,9 @@ class DegreeLinear(nn.Module):
 
     def map_of(self, shape_in: tuple[int, ...], divisor: float = 1.0) -> LinearMap:
         """What `whole` does with features of this shape."""
-        return LinearMap(self._layout(shape_in, divisor), tuple(self._weight(l) for l in self.degrees))
-
-    def _layout(self, shape_in: tuple[int, ...], divisor: float) -> Layout:
-        spans, first_in, first_out = [], 0, 0
-        for l in self.degrees:
-            fan_in, fan_out = self.weights[str(l)].shape
-            scale = 1.0 / (math.sqrt(fan_in) * divisor)
-            spans.append(Span(first_in, fan_in, first_out, fan_out, 2 * l + 1, scale))
-            first_in += (2 * l + 1) * fan_in
-            first_out += (2 * l + 1) * fan_out
-        shape_out = (sum(span.components for span in spans), spans[0].fan_out)
-        return Layout(tuple(spans), shape_in, shape_out)
+        matrices = tuple(self._weight(l) for l in self.degrees)
+        layout = _blocks_one_after_another(self.degrees, tuple(map(_shape, matrices)), shape_in, divisor)
+        return LinearMap(layout, matrices)
 
     def add_lora(self, rank: int, generator: Generator) -> None:
         """Add a low-rank update W + A B (arXiv 2106.09685), with B = 0 so that nothing changes yet."""
@@ -183,17 +175,39 @@ class AttributeLinear(nn.Module):
     def map_of_atoms(self, shape_in: tuple[int, ...], attributes: NodeAttributes) -> LinearMap:
         """What `of_atoms` does with features of this shape."""
         matrices = tuple(attributes.per_class(self.weights[str(l)]) for l in self.degrees)  # [S, K, K] each
-        channels, row, spans = shape_in[1], 0, []
-        scale = 1.0 / math.sqrt(self.normalisation * channels)
-        for l in self.degrees:
-            spans.append(Span(row * channels, channels, row * channels, channels, 2 * l + 1, scale))
-            row += 2 * l + 1
-        return LinearMap(Layout(tuple(spans), shape_in, (row, channels), tuple(attributes.counts)), matrices)
+        shapes, divisor = tuple(map(_shape, matrices)), math.sqrt(self.normalisation)
+        layout = _blocks_one_after_another(self.degrees, shapes, shape_in, divisor)
+        return LinearMap(layout._replace(counts=tuple(attributes.counts)), matrices)
 
     def matrices(self, l: int, attributes: NodeAttributes) -> Tensor:
         """The matrix of every class for one degree, [S, K, K]."""
         weight: Tensor = self.weights[str(l)]
         return attributes.per_class(weight) / math.sqrt(self.normalisation * weight.shape[1])
+
+
+@cache
+def _blocks_one_after_another(
+    degrees: tuple[int, ...], shapes: tuple[tuple[int, int], ...], shape_in: tuple[int, ...], divisor: float
+) -> Layout:
+    """Where the degrees are in features [N, *shape_in] that begin with them, and in the result.
+
+    Args:
+        degrees: Of the features, in order.
+        shapes: Of the matrix of every degree, whose product is divided by √fan-in.
+        shape_in: Of the features of one atom.
+        divisor: By which the result is divided too.
+    """
+    spans, first_in, first_out = [], 0, 0
+    for l, (fan_in, fan_out) in zip(degrees, shapes, strict=True):
+        spans.append(Span(first_in, fan_in, first_out, fan_out, 2 * l + 1, 1.0 / (math.sqrt(fan_in) * divisor)))
+        first_in += (2 * l + 1) * fan_in
+        first_out += (2 * l + 1) * fan_out
+    return Layout(tuple(spans), shape_in, (sum(span.components for span in spans), spans[0].fan_out))
+
+
+def _shape(matrices: Tensor) -> tuple[int, int]:
+    """Fan-in and fan-out of one matrix or several."""
+    return matrices.shape[-2], matrices.shape[-1]
 
 
 def split_degrees(x: Tensor, degrees: Sequence[int]) -> list[Tensor]:

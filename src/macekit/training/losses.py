@@ -158,18 +158,22 @@ class Losses(nn.Module):
         Terms without any label contribute nothing; a multi-task loss is the mean over its tasks that have
         labels.
         """
-        present = sums.counts > 0
-        divisor = torch.where(self.is_mean & present, sums.counts, torch.ones_like(sums.counts))
-        values = self.weights * sums.numerators / divisor
-        zeros = values.new_zeros(len(self.outputs))
-        tasks = zeros.index_add(0, self.group, present.to(values.dtype)).clamp(min=1.0)
-        shared = torch.tensor(self.multi_task, device=values.device)
-        divisors = torch.where(shared, tasks, torch.ones_like(tasks))
-        return zeros.index_add(0, self.group, values) / divisors
+        values = sums.numerators * self._factors(sums.counts)
+        return values.new_zeros(len(self.outputs)).index_add(0, self.group, values)
 
     def total(self, sums: LossSums) -> Tensor:
         """The loss that is minimised, from (global) sums, float64 scalar."""
-        return self.per_output(sums).sum()
+        return torch.dot(sums.numerators, self._factors(sums.counts))
+
+    def _factors(self, counts: Tensor) -> Tensor:
+        """What the sums of every term are multiplied by, float64 [T]; counts have no gradient."""
+        present = counts > 0
+        divisors = counts.where(self.is_mean & present, 1.0)
+        if any(self.multi_task):
+            tasks = counts.new_zeros(len(self.outputs)).index_add(0, self.group, present.to(counts.dtype))
+            shared = torch.tensor(self.multi_task, device=counts.device)
+            divisors = divisors * tasks.clamp(min=1.0).where(shared, 1.0).index_select(0, self.group)
+        return self.weights / divisors
 
 
 def stacked_labels(batch: Batch, targets: list[str], output: str) -> Tensor:
@@ -220,8 +224,7 @@ def _reduce(
     row_weights = weights if weights.shape[1] == 1 else weights[:, columns]
     if term.is_of_rows:
         present, row_weights = present.all(dim=1, keepdim=True), row_weights.mean(dim=1, keepdim=True)
-    value = torch.where(present, value * row_weights, 0.0)
-    return value.sum(), present.sum().to(torch.float64)
+    return (value * row_weights.where(present, 0.0)).sum(), present.sum().to(torch.float64)
 
 
 def _as_terms(terms: nn.Module) -> list[Term]:
