@@ -17,8 +17,8 @@ class Protocol(NamedTuple):
     """Frames for training and validation."""
     num_frames: int
     """How many of its first frames are used."""
-    validation: slice
-    """Which of these are for validation; the others are for training."""
+    validation: tuple[int, int, int]
+    """Start, stop and step of those for validation; the others are for training."""
     tests: dict[str, str]
     """Test files by name; frames that are also in the training file are left out."""
     isolated_file: str | None
@@ -31,19 +31,19 @@ class Protocol(NamedTuple):
     @property
     def num_train(self) -> int:
         """Frames for training."""
-        return self.num_frames - len(range(self.num_frames)[self.validation])
+        return self.num_frames - len(range(*self.validation))
 
 
 PROTOCOLS = {
     "ethanol": Protocol(
-        "train.xyz", 200, slice(180, 200), {"MD": "test_MD.xyz"}, "isolated_atoms.xyz", "32x0e + 32x1o", 10, 100.0, 100
+        "train.xyz", 200, (180, 200, 1), {"MD": "test_MD.xyz"}, "isolated_atoms.xyz", "32x0e + 32x1o", 10, 100.0, 100
     ),
     "3bpa": Protocol(
-        "train_300K.xyz", 500, slice(450, 500), {"mixedT": "train_mixedT.xyz"}, "iso_atoms.xyz", "32x0e + 32x1o", 5,
+        "train_300K.xyz", 500, (450, 500, 1), {"mixedT": "train_mixedT.xyz"}, "iso_atoms.xyz", "32x0e + 32x1o", 5,
         1000.0, 12,
     ),
     "silicon": Protocol(
-        "Si.training.extxyz", 214, slice(5, None, 10), {"test": "Si.test.extxyz"}, None, "32x0e + 32x1o", 5, 100.0, 15
+        "Si.training.extxyz", 214, (5, 214, 10), {"test": "Si.test.extxyz"}, None, "32x0e + 32x1o", 5, 100.0, 15
     ),
 }  # fmt: skip
 
@@ -60,7 +60,7 @@ def labelled(atoms: Atoms) -> Atoms:
 def split(protocol: Protocol, data: Path) -> dict[str, list[Atoms]]:
     """The frames for `train` and for `validation`."""
     frames = [labelled(atoms) for atoms in ase.io.read(data / protocol.train_file, f":{protocol.num_frames}")]
-    validation = set(range(len(frames))[protocol.validation])
+    validation = range(*protocol.validation)
     return {
         "train": [atoms for number, atoms in enumerate(frames) if number not in validation],
         "validation": [atoms for number, atoms in enumerate(frames) if number in validation],
