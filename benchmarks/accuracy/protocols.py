@@ -27,6 +27,8 @@ class Protocol(NamedTuple):
     batch_size: int
     forces_weight: float
     epochs: int
+    test_step: int = 1
+    """Every so many-th frame of the tests counts."""
 
     @property
     def num_train(self) -> int:
@@ -41,6 +43,10 @@ PROTOCOLS = {
     "3bpa": Protocol(
         "train_300K.xyz", 500, (450, 500, 1), {"mixedT": "train_mixedT.xyz"}, "iso_atoms.xyz", "32x0e + 32x1o", 5,
         1000.0, 12,
+    ),
+    "3bpa-paper": Protocol(
+        "train_300K.xyz", 500, (450, 500, 1), {"mixedT": "train_mixedT.xyz"}, "iso_atoms.xyz",
+        "256x0e + 256x1o + 256x2e", 5, 1000.0, 2, 8,
     ),
     "silicon": Protocol(
         "Si.training.extxyz", 214, (5, 214, 10), {"test": "Si.test.extxyz"}, None, "32x0e + 32x1o", 5, 100.0, 15
@@ -73,7 +79,8 @@ def write_frames(protocol: Protocol, data: Path, folder: Path) -> dict[str, Path
     sets = split(protocol, data)
     seen = {_places(atoms) for atoms in ase.io.read(data / protocol.train_file, ":")}
     for name, file in protocol.tests.items():
-        sets[name] = [labelled(atoms) for atoms in ase.io.read(data / file, ":") if _places(atoms) not in seen]
+        unseen = [labelled(atoms) for atoms in ase.io.read(data / file, ":") if _places(atoms) not in seen]
+        sets[name] = unseen[:: protocol.test_step]
     files = {name: folder / f"{name}.extxyz" for name in sets}
     for name, chosen in sets.items():
         ase.io.write(files[name], chosen)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from macekit.data.structure import Structure
 from macekit.geometry.batch import Batch, GraphDataset
+from macekit.kernels.sweeps import scheduled
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.distributed import World
@@ -148,7 +149,8 @@ def evaluate_losses(
     errors = torch.zeros(len(metrics), 3, dtype=torch.float64, device=world.device)
     model.eval()
     for batch in _batches(dataset, WITHOUT_SECOND_SWEEP * batch_edges, world):
-        predictions = evaluate(model, batch.graph, training=False, forces=needs_forces, stress=needs_stress)
+        with scheduled():  # as in training: derivatives are taken once
+            predictions = evaluate(model, batch.graph, training=False, forces=needs_forces, stress=needs_stress)
         with torch.no_grad():
             totals = totals.plus(losses(predictions, batch))
             errors += structure_sums(predictions, batch, metrics).sum(0)
