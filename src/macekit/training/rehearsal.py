@@ -1,4 +1,4 @@
-"""What a run would be: data, model, memory and time, measured from one step, without leaving anything behind."""
+"""What a run would be: data, model, memory and time, measured on a few steps, without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Estimate:
 
     def table(self, stage: str = "") -> Table:
         """For the terminal; `stage` says of which."""
-        title = f"estimate{stage}, measured from one step on one process"
+        title = f"estimate{stage}, measured on one process"
         table = Table(title=title, title_justify="left", show_header=False)
         rows = {
             "trained parameters": f"{self.parameters:,}",
@@ -112,6 +112,7 @@ def _measured(fit: Fit, world: World) -> Estimate:
     mean = sum(sizes) / len(sizes)
     typical = batches[min(range(len(sizes)), key=lambda i: abs(sizes[i] - mean))]
     largest = batches[sizes.index(max(sizes))]
+    fit.radial.choose((fit.stepper.model, fit.stepper.deployed), fit.log)
     before = _memory(world)
     _step(fit, largest)
     memory = max(_memory(world) - before, 0.0)
