@@ -13,6 +13,7 @@ from macekit.config import DatasetFacts
 from macekit.data import Structure
 from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_for
+from macekit.geometry.vectors import edge_vectors
 
 LABEL_SHAPES = {"graph_scalar": (), "graph_vector": (3,), "node_scalar": (), "node_vector": (3,), "stress": (3, 3)}
 """Shape of one label, per structure or per atom, by kind of target."""
@@ -81,6 +82,11 @@ class GraphDataset:
     def num_edges(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Number of directed edges of every structure, int64 [len]."""
         return np.array([graph.num_edges for graph in self._graphs], dtype=np.int64)
+
+    def shortest_edge(self) -> float:
+        """Length of the shortest edge, Å; 0 where there are none."""
+        lengths = [edge_vectors(graph).norm(dim=1).min() for graph in self._graphs if graph.num_edges]
+        return float(torch.stack(lengths).min()) if lengths else 0.0
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The structures of these positions as one batch, in the given order."""

@@ -35,6 +35,10 @@ class StreamedGraphs(GraphDataset):
         """Number of directed edges of every structure, int64 [len], as counted when the store was made."""
         return self._num_edges
 
+    def shortest_edge(self) -> float:
+        """0 Å: not known before all have been read."""
+        return 0.0
+
     def _each(self, make: Callable[[Structure], T]) -> Sequence[T]:
         return _Made(self.structures, make)
 

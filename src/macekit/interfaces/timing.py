@@ -156,13 +156,14 @@ def training_step(
         labels = {targets.energy: np.array(0.0), targets.y_node_vector: rng.normal(0.0, 1.0, (len(atoms), 3))}
         labelled.append(replace(_plain(model, atoms), targets=labels))
     dataset = GraphDataset(labelled, model.facts)
-    RadialFunctions("auto", float(dataset.num_edges().sum())).choose([module, stepper.deployed])
+    edges = int(dataset.num_edges().sum())
+    RadialFunctions("auto", edges, dataset.shortest_edge()).choose([module, stepper.deployed])
 
     def step() -> None:
         stepper.gradient(dataset.batch(range(len(labelled))))
         stepper.update()
 
-    return step, int(dataset.num_edges().sum())
+    return step, edges
 
 
 def kernels(dtype: Literal["float32", "float64"]) -> str:

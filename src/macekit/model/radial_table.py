@@ -18,9 +18,6 @@ from macekit.kernels.splines import interpolated, spline_weights
 if TYPE_CHECKING:
     from macekit.model.backbone import Backbone
 
-NUM_KNOTS = 256
-"""Knots between 0 and the cutoff; forces then differ by about 1e-5 of their size."""
-
 
 class Knots(NamedTuple):
     """G evenly spaced distances with what the radial functions are functions of."""
@@ -35,12 +32,14 @@ class Knots(NamedTuple):
     """Distance between two, Å."""
 
 
-def interpolation_error(backbone: Backbone, num_knots: int) -> float:
+def interpolation_error(backbone: Backbone, num_knots: int, shortest: float = 0.0) -> float:
     """Largest difference of interpolated and exact radial functions half-way between knots.
 
     Args:
         backbone: The model's, whose radial functions depend on the distance alone.
         num_knots: G.
+        shortest: From the interval with this distance on, Å. At shorter ones, where there are no data, functions may
+            change as they like.
 
     Returns:
         Relative to the largest value of the radial functions of a layer; the worst layer counts.
@@ -49,7 +48,8 @@ def interpolation_error(backbone: Backbone, num_knots: int) -> float:
     worst = 0.0
     with torch.no_grad():
         knots = backbone.knots_at(num_knots, dtype, device)
-        middle = knots.first + knots.step * (torch.arange(num_knots - 1, dtype=torch.float64, device=device) + 0.5)
+        first = min(max(int((shortest - knots.first) / knots.step), 0), num_knots - 2)
+        middle = knots.first + knots.step * (torch.arange(first, num_knots - 1, device=device).double() + 0.5)
         row, (weights, _, _) = spline_weights(middle, num_knots + 2, knots.first, knots.step)
         between = backbone.radial_inputs(middle, dtype)
         for radial in backbone.tabulated():

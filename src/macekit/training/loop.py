@@ -78,7 +78,9 @@ class Fit:
         averages: dict[str, Any] = {"ema": config.ema, "gradient_clip": config.gradient_clip}
         self.stepper = Stepper(model, self.losses, optimizer, world, **averages, master=master)
         edges = train_set.num_edges()
-        self.radial = RadialFunctions(config.radial, config.batch_edges or float(edges.mean()) * config.batch_size)
+        shortest = min(each.shortest_edge() for each in (train_set, valid_set) if each is not None)
+        per_batch = config.batch_edges or float(edges.mean()) * config.batch_size
+        self.radial = RadialFunctions(config.radial, per_batch, shortest)
         self.sampler = EpochSampler(
             edges,
             batch_size=config.batch_size if config.batch_edges is None else None,

@@ -9,12 +9,13 @@ from macekit.kernels.dispatch import is_compiled
 from macekit.kernels.structure import LARGEST_TABLE_DEGREE
 from macekit.model.interaction import Interaction
 from macekit.model.mace import Mace
-from macekit.model.radial_table import NUM_KNOTS, interpolation_error
+from macekit.model.radial_table import interpolation_error
 from macekit.training.run_directory import RunLog
 
 LARGEST_ERROR = 5e-6
 """Of the interpolation, relative to the largest value; forces then differ by less than 1e-4 of their size."""
-MOST_KNOTS = 4 * NUM_KNOTS
+KNOTS = (192, 256, 384, 512, 768, 1024)
+"""Numbers of knots between 0 and the cutoff that a table may have; the first that is precise enough is taken."""
 
 
 class RadialFunctions:
@@ -23,10 +24,11 @@ class RadialFunctions:
     Args:
         mode: "table", "exact", or "auto": a table where it is precise enough and has fewer knots than a batch edges.
         edges_per_batch: Mean number of edges.
+        shortest: Shortest distance in the data, Å: a table is precise from there on.
     """
 
-    def __init__(self, mode: str, edges_per_batch: float) -> None:
-        self.mode, self.edges_per_batch = mode, edges_per_batch
+    def __init__(self, mode: str, edges_per_batch: float, shortest: float = 0.0) -> None:
+        self.mode, self.edges_per_batch, self.shortest = mode, edges_per_batch, shortest
         self.said = ("", "")
 
     def choose(self, models: Sequence[Mace], log: RunLog | None = None) -> None:
@@ -50,16 +52,14 @@ class RadialFunctions:
             return 0, "exact, as asked for"
         if not model.backbone.tabulated():
             return self._without("they do not depend on the distance alone")
-        if self.mode == "auto" and self.edges_per_batch < NUM_KNOTS:
-            return 0, f"exact: a batch has {self.edges_per_batch:.0f} edges, fewer than a table has knots"
         if self.mode == "auto" and is_compiled() and _largest_degree(model) > LARGEST_TABLE_DEGREE:
             return 0, f"exact: compiled tables are for hidden degrees up to {LARGEST_TABLE_DEGREE}"
-        knots = NUM_KNOTS
-        while interpolation_error(model.backbone, knots) > LARGEST_ERROR:
-            knots *= 2
-            if knots > MOST_KNOTS:
-                return self._without(f"{MOST_KNOTS} knots are not precise enough")
-        return knots, f"a table of {knots} knots in every step, interpolation error below {LARGEST_ERROR:.0e}"
+        for knots in KNOTS:
+            if self.mode == "auto" and self.edges_per_batch < knots:
+                return 0, f"exact: a batch has {self.edges_per_batch:.0f} edges, fewer than a table has knots"
+            if interpolation_error(model.backbone, knots, self.shortest) <= LARGEST_ERROR:
+                return knots, f"a table of {knots} knots in every step, interpolation error below {LARGEST_ERROR:.0e}"
+        return self._without(f"{KNOTS[-1]} knots are not precise enough")
 
     def _without(self, reason: str) -> tuple[int, str]:
         if self.mode == "table":

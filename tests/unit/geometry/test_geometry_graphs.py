@@ -108,3 +108,6 @@ def test_number_of_edges() -> None:
     assert len(found) == 3
     assert found.num_edges().tolist() == [found.batch([i]).graph.num_edges for i in range(3)]
     assert found.num_edges()[2] == 0
+    shortest = min(float(edge_vectors(found.batch([i]).graph).norm(dim=1).min()) for i in range(2))
+    assert found.shortest_edge() == shortest
+    assert GraphDataset([named.single_atom()], found.facts).shortest_edge() == 0.0

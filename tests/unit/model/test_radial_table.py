@@ -16,10 +16,10 @@ from macekit.kernels import dispatch
 from macekit.kernels.dispatch import is_compiled
 from macekit.kernels.sweeps import sweep
 from macekit.model.mace import Mace
-from macekit.model.radial_table import NUM_KNOTS, interpolation_error
+from macekit.model.radial_table import interpolation_error
 from macekit.outputs import derivatives
 from macekit.outputs.derivatives import evaluate
-from macekit.training.radial import RadialFunctions
+from macekit.training.radial import KNOTS, LARGEST_ERROR, RadialFunctions
 from models import COMBINATIONS, Combination, perturb_tuner, tiny_model
 from structures import cubic_copper, methane, mixed_elements, water
 
@@ -158,8 +158,8 @@ def test_choice_between_table_and_exact() -> None:
     for mode, edges, knots in (
         ("exact", 1e4, 0),
         ("auto", 100.0, 0),
-        ("auto", 1e4, NUM_KNOTS),
-        ("table", 9.0, NUM_KNOTS),
+        ("auto", 1e4, KNOTS[0]),
+        ("table", 9.0, KNOTS[0]),
     ):
         RadialFunctions(mode, edges).choose([model])
         assert model.backbone.num_knots == knots, mode
@@ -168,9 +168,9 @@ def test_choice_between_table_and_exact() -> None:
 def test_no_table_for_features_that_the_compiled_kernels_have_none_for() -> None:
     model = tiny_model(hidden_irreps="2x0e + 2x1o + 2x2e + 2x3o", max_ell=3)
     RadialFunctions("auto", 1e4).choose([model])
-    assert model.backbone.num_knots == (0 if is_compiled() else NUM_KNOTS)
+    assert model.backbone.num_knots == (0 if is_compiled() else KNOTS[0])
     RadialFunctions("table", 1e4).choose([model])
-    assert model.backbone.num_knots == NUM_KNOTS
+    assert model.backbone.num_knots == KNOTS[0]
 
 
 def test_a_table_is_refined_and_given_up_by_the_measured_error() -> None:
@@ -183,7 +183,7 @@ def test_a_table_is_refined_and_given_up_by_the_measured_error() -> None:
                 layer.interaction.radial.weights[0].mul_(factor)
         RadialFunctions("auto", 1e4).choose([model])
         chosen.append(model.backbone.num_knots)
-    assert chosen[0] == NUM_KNOTS < chosen[1] and chosen[2] == 0, chosen
+    assert chosen[0] == KNOTS[0] < chosen[1] and chosen[2] == 0, chosen
     with pytest.raises(ConfigError, match="1024 knots are not precise enough"):
         RadialFunctions("table", 1e4).choose([model])
 
@@ -201,3 +201,20 @@ def test_atoms_on_top_of_each_other_have_energies() -> None:
     graph = graph_of(model)
     together = graph._replace(positions=graph.positions * 1e-9)
     assert all(bool(value.isfinite().all()) for value in evaluate(model, together, stress=False).values())
+
+
+def test_the_error_counts_where_there_are_data() -> None:
+    """Radial functions that change fast at distances where no atoms come take a fine table only if asked for there."""
+    model = tiny_model(radial_mlp=[64, 64, 64])
+    with torch.no_grad():
+        for layer in model.backbone.layers:
+            layer.interaction.radial.weights[0].mul_(6.0)
+    cutoff = model.backbone.cutoff
+    chosen = []
+    for shortest in (0.0, 0.5 * cutoff):
+        RadialFunctions("table", 1e4, shortest).choose([model])
+        chosen.append(model.backbone.num_knots)
+    assert chosen[0] > chosen[1]
+    below = [interpolation_error(model.backbone, chosen[1], shortest) for shortest in (0.0, 0.5 * cutoff)]
+    assert below[0] > LARGEST_ERROR >= below[1]
+    assert interpolation_error(model.backbone, chosen[0], cutoff) > LARGEST_ERROR  # nothing but the end, where all is 0
