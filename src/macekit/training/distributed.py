@@ -7,6 +7,7 @@ world has one process and nothing is communicated. Texts travel as bytes, never 
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,4 +140,5 @@ def open_world(device: str) -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
         if owns:
+            gc.collect()  # a DistributedDataParallel that outlives its group may abort the process when it ends
             dist.destroy_process_group()

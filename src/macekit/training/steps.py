@@ -148,14 +148,12 @@ class Stepper:
             losses.append(loss.detach())
             predictions.append(predicted)
         mask_gradients(self.parameters)
-        if self.gradient_clip is None:
-            gradients = [p.grad for p in self.parameters if p.grad is not None]
-            norm = nn.utils.get_total_norm(gradients)
-        else:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         own = torch.stack(losses).sum()
         everywhere = self.world.sum(torch.cat([own[None], own.new_tensor(notices)]))
         norm_value, loss_value, *noticed = torch.cat([norm.to(torch.float64)[None], everywhere]).tolist()
+        if self.gradient_clip is not None and norm_value > self.gradient_clip:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.gradient_clip, norm)
         return StepResult(sums, predictions, loss_value, norm_value, tuple(noticed))
 
     def _counts(self, parts: Sequence[Batch]) -> Tensor:

@@ -211,7 +211,7 @@ import test_steps
 from macekit.data import EpochSampler, balanced_parts
 from macekit.training.distributed import open_world
 
-with open_world("cpu") as world:
+def main(world):
     data, subject = test_steps.dataset(), test_steps.stepper(world)
     options = {"rank": world.rank, "world_size": world.size, "shuffle": False}
     sampler = EpochSampler(data.num_edges(), batch_size=test_steps.COUNT, **options)
@@ -225,6 +225,9 @@ with open_world("cpu") as world:
     found["predicted"], found["labelled"] = test_steps.forces_of(subject.model, data, world)
     if world.is_main:
         save_file(found, sys.argv[1])
+
+with open_world("cpu") as world:
+    main(world)
 """
 
 
