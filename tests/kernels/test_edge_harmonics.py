@@ -82,3 +82,11 @@ def test_threads_give_the_same_bits(backend: Backend, vectors: Tensor, monkeypat
             assert all(torch.equal(one, other) for one, other in zip(results(), expected, strict=True)), threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("max_ell", [0, 3])
+def test_what_is_no_number_stays(backend: Backend, vectors: Tensor, max_ell: int) -> None:
+    given = vectors.detach().clone()
+    given[4, 1] = torch.nan
+    _, lengths = backend.edge_harmonics(given, SHORTEST, max_ell, torch.float32)
+    assert lengths.isnan().nonzero().flatten().tolist() == [4]

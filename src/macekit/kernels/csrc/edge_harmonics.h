@@ -28,7 +28,7 @@ struct Directions {
         for (int lane = 0; lane < kLanes; ++lane) {
             const double found = std::sqrt(unit[0][lane] * unit[0][lane] + unit[1][lane] * unit[1][lane] +
                                            unit[2][lane] * unit[2][lane]);
-            length[lane] = found >= shortest ? found : shortest;
+            length[lane] = found < shortest ? shortest : found;  // what is no number stays
             moves[lane] = found >= shortest ? 1.0 : 0.0;
             inverse[lane] = 1.0 / length[lane];
             for (int a = 0; a < 3; ++a) unit[a][lane] *= inverse[lane];
