@@ -205,6 +205,17 @@ def test_the_same_signal_again_does_not_wait(water_file, run_training, tmp_path:
     assert not (tmp_path / "run" / "checkpoints" / "last").exists()
 
 
+def test_a_signal_that_is_ignored_stays_ignored(whole, water_file, run_training, tmp_path: Path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with at_step(2, lambda: signal.raise_signal(signal.SIGINT)):
+            run_training(water_file, CHANGES)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert_same_run(whole, tmp_path / "run")
+
+
 def test_the_random_state_of_the_process_is_its_own(water_file, run_training):
     before = torch.get_rng_state()
     run_training(water_file, {"training.max_epochs": 1})

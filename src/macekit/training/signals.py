@@ -14,7 +14,8 @@ HANDLED: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class StopRequests:
     """Notes signals while it is open. The same signal once more does what it would do otherwise.
 
-    Handlers are those of before when it closes. Signals reach the main thread only; elsewhere nothing is noted.
+    Handlers are those of before when it closes. Signals reach the main thread only; elsewhere nothing is noted. A
+    signal that is ignored stays ignored, such as Ctrl-C by what a shell script starts in the background.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,8 @@ class StopRequests:
         """Start noting."""
         if threading.current_thread() is threading.main_thread():
             for number in HANDLED:
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
