@@ -60,7 +60,8 @@ def test_dry_run(invoke: Invoke, run_file: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     (tmp_path / "resolved.yaml").write_text(result.stdout)
     assert load_run(tmp_path / "resolved.yaml") == load_run(run_file, {"training.max_epochs": 3})
-    for said in ("E0(H)", "training step: ", "steps per epoch", "time of all epochs", "memory of the largest"):
+    sizes = ("structures", "E0(H)", "parameters", "steps per epoch", "time of all epochs", "memory of the largest")
+    for said in (*sizes, "training step: "):
         assert said in result.stderr, said
     assert not (tmp_path / "runs").exists()
 

@@ -70,6 +70,7 @@ class GraphDataset:
         self._kinds = facts.targets.kinds()
         self._graphs = self._each(lambda structure: graph_for(structure, facts))
         self._labels = self._each(self._labels_of)
+        self._shortest: float | None = None
 
     def _each(self, make: Callable[[Structure], T]) -> Sequence[T]:
         """What is made of every structure, in order."""
@@ -84,9 +85,11 @@ class GraphDataset:
         return np.array([graph.num_edges for graph in self._graphs], dtype=np.int64)
 
     def shortest_edge(self) -> float:
-        """Length of the shortest edge, Å; 0 where there are none."""
-        lengths = [edge_vectors(graph).norm(dim=1).min() for graph in self._graphs if graph.num_edges]
-        return float(torch.stack(lengths).min()) if lengths else 0.0
+        """Length of the shortest edge, Å; 0 where there are none. Looked for once."""
+        if self._shortest is None:
+            lengths = [edge_vectors(graph).norm(dim=1).min() for graph in self._graphs if graph.num_edges]
+            self._shortest = float(torch.stack(lengths).min()) if lengths else 0.0
+        return self._shortest
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The structures of these positions as one batch, in the given order."""

@@ -95,8 +95,9 @@ def backend_for(tensor: Tensor, structure: Structure | None = None) -> Backend:
     name = _chosen.get() or _of_process()
     if name == AUTO:
         fast = load(_automatic())
-        serves = fast.backend is not None and fast.serves(tensor.device, tensor.dtype, structure)
-        return fast.backend if fast.backend is not None and serves else reference
+        if fast.backend is not None and fast.serves(tensor.device, tensor.dtype, structure):
+            return fast.backend
+        return reference
     backend = select(name)
     assert backend is not None
     if not load(name).serves(tensor.device, tensor.dtype, None):  # it says itself which structure it lacks

@@ -5,6 +5,8 @@
 
 namespace macekit {
 
+constexpr int kHighestDegree = 4;  // of features and harmonics
+
 // A sparse matrix by rows, those with the fewest entries first, so that processors predict the lengths of loops:
 // the n-th is row[n] with the entries start[n] ... start[n + 1].
 template <class T>
@@ -145,8 +147,6 @@ struct MatrixArguments {
     const MatrixBlock<T>* blocks;
     std::int64_t count;
 };
-
-constexpr int kHighestHarmonic = 4;
 
 // A term of the recursion of the spherical harmonics: factor Y_first Y_second, which is added to Y_row.
 struct HarmonicTerm {

@@ -13,7 +13,7 @@ namespace macekit {
 namespace {
 
 constexpr int kLanes = 16;  // edges side by side
-constexpr int kRows = (kHighestHarmonic + 1) * (kHighestHarmonic + 1);
+constexpr int kRows = (kHighestDegree + 1) * (kHighestDegree + 1);
 constexpr double kFirst = 1.7320508075688772;  // Y_1 over the direction
 
 using Row = double[kLanes];

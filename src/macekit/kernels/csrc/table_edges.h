@@ -5,7 +5,6 @@
 
 namespace macekit {
 
-constexpr int kHighestDegree = 4;                // of features and harmonics
 constexpr int kSplineRows = 4;                   // rows of the table that an edge sees
 constexpr int kSplineNumbers = 4 * kSplineRows;  // of one edge: weights, their derivative, and both times the tangent
 

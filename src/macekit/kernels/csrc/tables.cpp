@@ -149,7 +149,7 @@ ContractionStructure ContractionTable::view() const {
 HarmonicTable::HarmonicTable(int max_ell, const std::vector<std::array<int, 3>>& terms,
                              const std::vector<double>& factors)
     : max_ell_(max_ell) {
-    if (max_ell < 0 || max_ell > kHighestHarmonic) throw std::invalid_argument("harmonics of this degree are not there");
+    if (max_ell < 0 || max_ell > kHighestDegree) throw std::invalid_argument("harmonics of this degree are not there");
     for (std::size_t n = 0; n < terms.size(); ++n) {
         const auto [row, first, second] = terms[n];
         if (row < 4 || row >= view().width() || first < 0 || first >= row || second < 0 || second >= row)
