@@ -39,6 +39,9 @@ class Knots:
 class HarmonicTable:
     def __init__(self, max_ell: int, terms: Sequence[tuple[int, int, int]], factors: Sequence[float]) -> None: ...
 
+class RadialPlan:
+    def __init__(self, widths: Sequence[int], factors: Sequence[float]) -> None: ...
+
 def instruction_sets() -> list[str]: ...
 def edge_harmonics(
     table: HarmonicTable,
@@ -49,8 +52,15 @@ def edge_harmonics(
     shortest: float,
     addresses: tuple[int, int, int],
 ) -> None: ...
-def spline_filter(
-    double_precision: bool, transposed: bool, knots: int, width: int, source: int, result: int
+def radial_table(
+    plan: RadialPlan,
+    run: Run,
+    knots: int,
+    addresses: tuple[int, int, int],
+    matrices: Sequence[int],
+    inner: Sequence[int],
+    table: int,
+    gradients: Sequence[int],
 ) -> None: ...
 def edge_convolution(
     table: ConvolutionTable,

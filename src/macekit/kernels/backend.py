@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from macekit.kernels.radial_layers import RadialLayers
 from macekit.kernels.reference_matrices import MatrixPlan
 from macekit.kernels.table_edges import TableEdges, Tangents
 
@@ -89,8 +90,13 @@ class Backend(Protocol):
     def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
         """Gradients of the matrices."""
 
-    def spline_filter(self, numbers: Tensor, transposed: bool, /) -> Tensor:
-        """Coefficients of splines through values at knots, or the transpose."""
+    def radial_table(self, layers: RadialLayers, /) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Coefficients of splines through radial functions, and what their gradients take."""
+
+    def radial_table_backward(
+        self, grad: Tensor, layers: RadialLayers, kept: Sequence[Tensor], /
+    ) -> tuple[Tensor, ...]:
+        """Gradients of the matrices."""
 
     def edge_harmonics(
         self, vectors: Tensor, shortest: float, max_ell: int, dtype: torch.dtype, /

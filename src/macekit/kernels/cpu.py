@@ -33,7 +33,7 @@ from macekit.kernels.cpu_harmonics import (
     edge_harmonics_tangent,
 )
 from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
-from macekit.kernels.cpu_splines import spline_filter
+from macekit.kernels.cpu_radial import radial_table, radial_table_backward
 from macekit.kernels.cpu_table import (
     table_convolution,
     table_convolution_backward,
@@ -60,8 +60,9 @@ __all__ = [
     "edge_harmonics_tangent",
     "matrix_gradients",
     "matrix_products",
+    "radial_table",
+    "radial_table_backward",
     "serves",
-    "spline_filter",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",

@@ -39,7 +39,8 @@ from macekit.kernels.reference_harmonics import (
     edge_harmonics_tangent,
 )
 from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
-from macekit.kernels.splines import interpolated, spline_filter, spline_weights, spread
+from macekit.kernels.reference_radial import radial_table, radial_table_backward
+from macekit.kernels.splines import interpolated, spline_weights, spread
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 from macekit.kernels.table_edges import TableEdges, Tangents
 
@@ -52,7 +53,8 @@ __all__ = [
     "edge_harmonics_tangent",
     "matrix_gradients",
     "matrix_products",
-    "spline_filter",
+    "radial_table",
+    "radial_table_backward",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",

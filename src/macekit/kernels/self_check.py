@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from macekit.kernels import reference
+from macekit.kernels.radial_layers import RadialLayers
 from macekit.kernels.reference_matrices import MatrixBlock, MatrixPlan
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 from macekit.kernels.table_edges import TableEdges
@@ -62,6 +63,13 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     blocks = (MatrixBlock(0, 1, 1, ATOMS, REGISTERS, REGISTERS, 0, width, 3, 0.5),)
     plan = MatrixPlan(blocks, ATOMS, (4, REGISTERS), (3, width), (tuple(matrix.shape),))
     product = _waves(dtype, ATOMS, 3, width)
+    of_knots = RadialLayers(
+        _waves(dtype, ROWS, 3),
+        _waves(dtype, ROWS, 1),
+        (_waves(dtype, 3, REGISTERS), _waves(dtype, REGISTERS, REGISTERS), _waves(dtype, REGISTERS, 2 * REGISTERS)),
+        (0.5, 0.25, 0.25),
+    )
+    kept = reference.radial_table(of_knots)[1]
     vectors = _waves(torch.float64, EDGES, 3)
     of_vectors, harmonics = (vectors, 1e-8, 3), _waves(dtype, EDGES, 16)
     return [
@@ -79,8 +87,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("matrix_products", (x, [matrix], plan, False)),
         ("matrix_products", (product, [matrix], plan, True)),
         ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], plan)),
-        ("spline_filter", (table[:, 0], False)),
-        ("spline_filter", (table[:, 0], True)),
+        ("radial_table", (of_knots,)),
+        ("radial_table_backward", (_waves(dtype, ROWS + 2, 2 * REGISTERS), of_knots, kept)),
         ("edge_harmonics", (*of_vectors, dtype)),
         ("edge_harmonics_backward", (harmonics, lengths, *of_vectors)),
         ("edge_harmonics_tangent", (vectors.cos(), *of_vectors, dtype)),
@@ -94,4 +102,5 @@ def _waves(dtype: torch.dtype, *shape: int) -> Tensor:
 
 
 def _as_tuple(result: Any) -> tuple[Tensor, ...]:
-    return (result,) if isinstance(result, Tensor) else tuple(result)
+    """All tensors of a result, in order."""
+    return (result,) if isinstance(result, Tensor) else tuple(tensor for part in result for tensor in _as_tuple(part))

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from macekit.kernels import sweeps
 from macekit.kernels.dispatch import backend_for
+from macekit.kernels.radial_layers import RadialLayers
 from macekit.kernels.splines import spline_filter
 from macekit.model.radial_table import Knots
 
@@ -64,43 +65,25 @@ class RadialMLP(nn.Module):
 
 
 class _Table(torch.autograd.Function):
-    """`RadialMLP.table` with its derivative written out: a few products instead of some hundred small operations."""
+    """`RadialMLP.table` as one operation of a backend."""
 
     @staticmethod
     def forward(ctx: Any, knots: Knots, *weights: Tensor) -> Tensor:
-        scaled = _with_norms(weights)  # matrices have fewer numbers than what they are multiplied with
-        x, kept = knots.basis, []
-        for matrix in scaled[:-1]:
-            z = x @ matrix  # [G, units]
-            kept += [x, z]
-            x = torch.nn.functional.silu(z)
-        if knots.envelope is not None:
-            x = x * knots.envelope
-        filtered = backend_for(x).spline_filter(x, False)  # [G + 2, units]
+        table, kept = backend_for(knots.basis).radial_table(_layers(knots, weights))
         ctx.knots = knots
-        ctx.save_for_backward(*scaled, *kept, filtered)
-        return filtered @ scaled[-1]
+        ctx.save_for_backward(*weights, *kept)
+        return table
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         depth = len(ctx.needs_input_grad) - 1
-        scaled, kept, knots = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:], ctx.knots
-        gradients = [kept[-1].T @ grad]
-        if depth > 1:
-            to_x = backend_for(grad).spline_filter(grad @ scaled[-1].T, True)
-            if knots.envelope is not None:
-                to_x *= knots.envelope
-        for layer in reversed(range(depth - 1)):
-            x, z = kept[2 * layer : 2 * layer + 2]
-            to_z = torch.ops.aten.silu_backward(to_x, z)
-            gradients.append(x.T @ to_z)
-            if layer > 0:
-                to_x = to_z @ scaled[layer].T
-        return None, *_with_norms(gradients[::-1])
+        weights, kept = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:]
+        return None, *backend_for(grad).radial_table_backward(grad, _layers(ctx.knots, weights), kept)
 
 
-def _with_norms(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Matrices of all layers over √fan-in, times the norm of the activation that is before all but the first."""
-    norms = [1.0] + [SILU_NORM] * (len(matrices) - 1)
-    return [matrix * (norm / math.sqrt(matrix.shape[0])) for matrix, norm in zip(matrices, norms, strict=True)]
+def _layers(knots: Knots, weights: Sequence[Tensor]) -> RadialLayers:
+    """Matrices over √fan-in, times the norm of the activation that is before all but the first."""
+    norms = [1.0] + [SILU_NORM] * (len(weights) - 1)
+    factors = tuple(norm / math.sqrt(weight.shape[0]) for norm, weight in zip(norms, weights, strict=True))
+    return RadialLayers(knots.basis, knots.envelope, tuple(weights), factors)

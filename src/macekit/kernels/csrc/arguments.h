@@ -168,6 +168,20 @@ struct EdgeNumbers {
     T* harmonics;
 };
 
+// A multilayer perceptron at the knots of a table, with splines through its values: basis [knots, widths[0]], matrices
+// [widths[n], widths[n + 1]] that are multiplied by factors. Widths but the first are whole registers.
+template <class T>
+struct RadialArguments {
+    std::int64_t knots;
+    int depth;  // number of matrices, at least 2
+    const std::int64_t* widths;
+    const double* factors;
+    const T *basis, *envelope;  // [knots], of the last hidden layer; null: it is one
+    const T* const* matrices;
+    T* const* inner;  // numbers before the activation of every hidden layer [knots, width]; the forward makes them
+    T* filtered;      // coefficients of the last hidden layer [knots + 2, width], likewise
+};
+
 // The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
 struct ConvolutionKernels {
@@ -202,6 +216,13 @@ struct HarmonicKernels {
     using Kernel = void (*)(const HarmonicStructure&, std::int64_t edges, const double* vectors, double shortest,
                             const EdgeNumbers<T>&, int threads);
     Kernel passes[3];
+};
+
+// The table [knots + 2, outputs], and gradients of the matrices out of that by the table.
+template <class T>
+struct RadialKernels {
+    void (*forward)(const RadialArguments<T>&, T* table, int threads);
+    void (*backward)(const RadialArguments<T>&, const T* grad, T* const* gradients, int threads);
 };
 
 }  // namespace macekit

@@ -9,6 +9,7 @@
     apply(ContractionKernels, contraction_kernels)  \
     apply(MatrixKernels, matrix_kernels)            \
     apply(HarmonicKernels, harmonic_kernels)        \
+    apply(RadialKernels, radial_kernels)            \
     apply(EngineKernels, engine_kernels)
 
 #if defined(MACEKIT_HAS_AVX512)
@@ -29,8 +30,8 @@
 
 namespace macekit {
 
-// What `convolution.cpp`, `table_convolution.cpp`, `contraction.cpp`, `matrices.cpp`, `edge_harmonics.cpp` and
-// `engine.cpp` define.
+// What `convolution.cpp`, `table_convolution.cpp`, `contraction.cpp`, `matrices.cpp`, `edge_harmonics.cpp`,
+// `radial_table.cpp` and `engine.cpp` define.
 #define MACEKIT_DECLARE_KIND(Kind, make) \
     template <class T>                   \
     Kind<T> make();                      \

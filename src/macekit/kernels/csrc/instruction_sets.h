@@ -24,6 +24,8 @@ MatrixKernels<T> matrix_kernels_for(const std::string& instruction_set);
 template <class T>
 HarmonicKernels<T> harmonic_kernels_for(const std::string& instruction_set);
 template <class T>
+RadialKernels<T> radial_kernels_for(const std::string& instruction_set);
+template <class T>
 EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

@@ -9,7 +9,6 @@
 
 #include "engine_module.h"
 #include "instruction_sets.h"
-#include "spline_filter.h"
 #include "tables.h"
 
 namespace nb = nanobind;
@@ -206,15 +205,38 @@ void edge_harmonics(const HarmonicTable& table, const Run& run, int which, std::
         with(float());
 }
 
-// From values [knots, width] to coefficients [knots + 2, width], or the transpose.
-void spline_filter(bool twice, bool transposed, std::int64_t knots, std::int64_t width, Address from, Address to) {
+// A multilayer perceptron for tables of radial functions: its widths, and factors of its matrices.
+struct RadialPlan {
+    std::vector<std::int64_t> widths;
+    std::vector<double> factors;
+};
+
+template <class T>
+std::vector<T*> pointers(const std::vector<Address>& addresses) {
+    std::vector<T*> found;
+    for (const Address address : addresses) found.push_back(at<T>(address));
+    return found;
+}
+
+// The table, or gradients of the matrices out of that by the table. Addresses: basis, envelope or 0, filtered layer.
+void radial_table(const RadialPlan& plan, const Run& run, std::int64_t knots, const std::array<Address, 3>& p,
+                  const std::vector<Address>& matrices, const std::vector<Address>& inner, Address table,
+                  const std::vector<Address>& gradients) {
     const nb::gil_scoped_release without_gil;
     const auto with = [&](auto number) {
         using T = decltype(number);
-        const auto pass = transposed ? spline_coefficients_transposed<T> : spline_coefficients<T>;
-        pass(knots, width, at<const T>(from), at<T>(to));
+        const std::vector<const T*> given = pointers<const T>(matrices);
+        const std::vector<T*> hidden = pointers<T>(inner), made = pointers<T>(gradients);
+        const RadialArguments<T> arguments = {knots, static_cast<int>(given.size()), plan.widths.data(),
+                                              plan.factors.data(), at<T>(p[0]), at<T>(p[1]), given.data(),
+                                              hidden.data(), at<T>(p[2])};
+        const RadialKernels<T> kernels = radial_kernels_for<T>(run.instruction_set);
+        if (made.empty())
+            kernels.forward(arguments, at<T>(table), run.threads);
+        else
+            kernels.backward(arguments, at<T>(table), made.data(), run.threads);
     };
-    if (twice)
+    if (run.twice)
         with(double());
     else
         with(float());
@@ -262,7 +284,11 @@ NB_MODULE(_core, module) {
         .def(nb::init<int, const std::vector<std::array<int, 3>>&, const std::vector<double>&>(), nb::arg("max_ell"),
              nb::arg("terms"), nb::arg("factors"));
     module.def("edge_harmonics", &edge_harmonics);
-    module.def("spline_filter", &spline_filter);
+    nb::class_<RadialPlan>(module, "RadialPlan")
+        .def("__init__", [](RadialPlan* plan, const std::vector<std::int64_t>& widths, const std::vector<double>& factors) {
+            new (plan) RadialPlan{widths, factors};
+        }, nb::arg("widths"), nb::arg("factors"));
+    module.def("radial_table", &radial_table);
     module.def("lanes", &lanes);
     module.def("matrix_products", &matrix_products);
     module.def("matrix_gradients", &matrix_gradients);
