@@ -42,6 +42,31 @@ class HarmonicTable:
 class RadialPlan:
     def __init__(self, widths: Sequence[int], factors: Sequence[float]) -> None: ...
 
+class Effort:
+    def __init__(self, threads: int, per_thread: float, of_term: Sequence[float], of_edge: float) -> None: ...
+
+class LayerSweeps:
+    def values(self, given: Sequence[int], matrices: Sequence[Sequence[int]], out: int) -> None: ...
+    def geometry(self, grad: int, results: Sequence[int]) -> None: ...
+    def tangents(self, given: Sequence[int], out: int) -> None: ...
+    def weights(self, grad: int, results: Sequence[int], gradients: Sequence[Sequence[int]]) -> None: ...
+
+def layer_sweeps(
+    convolution: ConvolutionTable,
+    contraction: ContractionTable,
+    up: MatrixPlan,
+    linear: MatrixPlan,
+    mix: MatrixPlan | None,
+    product: MatrixPlan,
+    residual: MatrixPlan | None,
+    run: Run,
+    effort: Effort,
+    sizes: Sequence[int],
+    knots: Knots,
+    sender: int,
+    receiver: int,
+    species: int,
+) -> LayerSweeps: ...
 def instruction_sets() -> list[str]: ...
 def edge_harmonics(
     table: HarmonicTable,

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from macekit.kernels.layer_parts import LayerParts, LayerSweeps
 from macekit.kernels.radial_layers import RadialLayers
 from macekit.kernels.reference_matrices import MatrixPlan
 from macekit.kernels.table_edges import TableEdges, Tangents
@@ -112,3 +113,6 @@ class Backend(Protocol):
         self, tangent_vectors: Tensor, vectors: Tensor, shortest: float, max_ell: int, dtype: torch.dtype, /
     ) -> tuple[Tensor, Tensor]:
         """Their tangents."""
+
+    def layer_sweeps(self, parts: LayerParts, dtype: torch.dtype, /) -> LayerSweeps | None:
+        """All of a layer, with one call for each sweep of training; None: its parts are to be called one by one."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from macekit.errors import UsageError
 from macekit.kernels import _core
 from macekit.kernels.cpu_arguments import (
     BACKWARD,
@@ -20,9 +19,13 @@ from macekit.kernels.cpu_arguments import (
     FORWARD,
     INSTRUCTION_SET,
     LARGEST_DEGREE,
+    LARGEST_ORDER,
+    WORK_PER_TERM,
     addresses,
+    contraction_table,
     convolution_table,
     highest_degree,
+    highest_order,
     how_to_run,
     plain,
     plain_or_none,
@@ -32,6 +35,7 @@ from macekit.kernels.cpu_harmonics import (
     edge_harmonics_backward,
     edge_harmonics_tangent,
 )
+from macekit.kernels.cpu_layer import layer_sweeps
 from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
 from macekit.kernels.cpu_radial import radial_table, radial_table_backward
 from macekit.kernels.cpu_table import (
@@ -41,7 +45,6 @@ from macekit.kernels.cpu_table import (
     table_convolution_tangent,
     table_convolution_weights,
 )
-from macekit.kernels.factored_terms import factored_terms
 from macekit.kernels.structure import (
     LARGEST_TABLE_DEGREE,
     ContractionStructure,
@@ -58,6 +61,7 @@ __all__ = [
     "edge_harmonics",
     "edge_harmonics_backward",
     "edge_harmonics_tangent",
+    "layer_sweeps",
     "matrix_gradients",
     "matrix_products",
     "radial_table",
@@ -73,9 +77,6 @@ __all__ = [
     "table_convolution_weights",
 ]
 PRECISIONS = (torch.float32, torch.float64)
-LARGEST_ORDER = 4
-WORK_PER_TERM = {FORWARD: 4, BACKWARD: 8, BACKWARD2: 20}
-"""Multiplications that take as long as a term of the symmetric contraction, for `how_to_run`; measured."""
 
 
 def edge_convolution(h: Tensor, y: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor, key: str) -> Tensor:
@@ -177,7 +178,7 @@ def serves(
         return has_features and serves(device, dtype, structure.convolution)
     if isinstance(structure, ConvolutionStructure) and highest_degree(structure) > LARGEST_DEGREE:
         return False
-    if isinstance(structure, ContractionStructure) and _highest_order(structure) > LARGEST_ORDER:
+    if isinstance(structure, ContractionStructure) and highest_order(structure) > LARGEST_ORDER:
         return False
     return device.type == "cpu" and dtype in PRECISIONS
 
@@ -216,7 +217,7 @@ class _Atoms(NamedTuple):
         """Call the extension with tensors in the order of its arguments."""
         atoms, _, channels = self.shape_out
         _core.symmetric_contraction(
-            _contraction_table(self.key),
+            contraction_table(self.key),
             how_to_run(self.a.dtype, WORK_PER_TERM[which] * atoms * self.coefficients.shape[1] * channels), which,
             atoms, self.coefficients.shape[0], channels, self.species.data_ptr(), addresses(tensors),
         )  # fmt: skip
@@ -246,19 +247,3 @@ def _atoms(a: Tensor, coefficients: Tensor, species: Tensor, key: str) -> _Atoms
         key,
         (atoms, structure.dim_out, channels),
     )
-
-
-def _highest_order(structure: ContractionStructure) -> int:
-    return max(product.order for product in structure.products)
-
-
-@cache
-def _contraction_table(key: str) -> _core.ContractionTable:
-    structure = ContractionStructure.from_key(key)
-    if _highest_order(structure) > LARGEST_ORDER:
-        raise UsageError(
-            f"the cpu backend has correlations up to {LARGEST_ORDER}; '{key}' has a higher one",
-            "use the reference backend",
-        )
-    terms = factored_terms(structure)
-    return _core.ContractionTable(structure.dim_in, structure.dim_out, terms.rows, terms.columns, terms.entries)

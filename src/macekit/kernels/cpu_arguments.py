@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -10,13 +11,19 @@ from torch import Tensor
 
 from macekit.errors import UsageError
 from macekit.kernels import _core
-from macekit.kernels.structure import ConvolutionStructure
+from macekit.kernels.factored_terms import factored_terms
+from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 LARGEST_DEGREE = 4
 WORK_PER_THREAD = 2_500_000
 """Multiplications that are worth another thread, some 50 µs: where other work has the second core, waiting for a thread
 to get its turn costs many times that."""
 FORWARD, BACKWARD, BACKWARD2, TANGENT, WEIGHTS = range(5)
+WORK_PER_TERM = {FORWARD: 4, BACKWARD: 8, BACKWARD2: 20}
+"""Multiplications that take as long as a term of the symmetric contraction, for `how_to_run`; measured."""
+WORK_PER_EDGE_ROW = 4
+"""Multiplications that take as long as one number of a message out of a table."""
+LARGEST_ORDER = 4
 
 
 def _best_instruction_set() -> str:
@@ -47,7 +54,7 @@ def plain_or_none(name: str, tensor: Tensor | None, shape: tuple[int, ...], dtyp
     return None if tensor is None else plain(name, tensor, tuple(shape), dtype)
 
 
-def addresses(tensors: tuple[Tensor | None, ...]) -> list[int]:
+def addresses(tensors: Sequence[Tensor | None]) -> list[int]:
     """Where the numbers of tensors are; 0 for one that is not there."""
     return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
@@ -100,3 +107,21 @@ def convolution_table(key: str) -> _core.ConvolutionTable:
         column.tolist(),
         coupling[harmonic, row, column].tolist(),
     )
+
+
+def highest_order(structure: ContractionStructure) -> int:
+    """Of the polynomials."""
+    return max(product.order for product in structure.products)
+
+
+@cache
+def contraction_table(key: str) -> _core.ContractionTable:
+    """A `ContractionStructure` for the kernels."""
+    structure = ContractionStructure.from_key(key)
+    if highest_order(structure) > LARGEST_ORDER:
+        raise UsageError(
+            f"the cpu backend has correlations up to {LARGEST_ORDER}; '{key}' has a higher one",
+            "use the reference backend",
+        )
+    terms = factored_terms(structure)
+    return _core.ContractionTable(structure.dim_in, structure.dim_out, terms.rows, terms.columns, terms.entries)

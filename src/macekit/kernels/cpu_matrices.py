@@ -15,7 +15,7 @@ from macekit.kernels.reference_matrices import PLANS_KEPT, MatrixPlan
 
 def matrix_products(x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, transposed: bool) -> Tensor:
     """S x W for all blocks, or S x Wᵀ; channels that leave a remainder of a register go through torch."""
-    native, width = _native(plan)
+    native, width = native_plan(plan)
     if width % lanes(x.dtype):
         return reference_matrices.matrix_products(x, matrices, plan, transposed)
     x = plain("x", x, (plan.atoms, *(plan.shape_out if transposed else plan.shape_in)), x.dtype)
@@ -28,7 +28,7 @@ def matrix_products(x: Tensor, matrices: Sequence[Tensor], plan: MatrixPlan, tra
 
 def matrix_gradients(pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan) -> tuple[Tensor, ...]:
     """S Σ xᵀ y over pairs of features, as tensors of the plan's shapes."""
-    dtype, (native, width) = pairs[0][0].dtype, _native(plan)
+    dtype, (native, width) = pairs[0][0].dtype, native_plan(plan)
     if width % lanes(dtype):
         return reference_matrices.matrix_gradients(pairs, plan)
     left = [plain("x", x, (plan.atoms, *plan.shape_in), dtype) for x, _ in pairs]
@@ -42,7 +42,7 @@ def matrix_gradients(pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan) -
 
 
 @lru_cache(maxsize=PLANS_KEPT)
-def _native(plan: MatrixPlan) -> tuple[_core.MatrixPlan, int]:
+def native_plan(plan: MatrixPlan) -> tuple[_core.MatrixPlan, int]:
     """The plan for the extension, and a number of channels that all of its fans are multiples of."""
     width = math.gcd(*(fan for block in plan.blocks for fan in (block.fan_in, block.fan_out)))
     native = _core.MatrixPlan(

@@ -15,6 +15,7 @@ from macekit.kernels.cpu_arguments import (
     FORWARD,
     TANGENT,
     WEIGHTS,
+    WORK_PER_EDGE_ROW,
     addresses,
     convolution_table,
     how_to_run,
@@ -124,7 +125,7 @@ class _Checked(NamedTuple):
         )
         atoms, rows, channels = self.shape_out
         _core.table_convolution(
-            convolution_table(key), how_to_run(h.dtype, 4 * len(lengths) * rows * channels), which,
+            convolution_table(key), how_to_run(h.dtype, WORK_PER_EDGE_ROW * len(lengths) * rows * channels), which,
             atoms, len(lengths), channels, _core.Knots(first, step, len(table)), sender.data_ptr(),
             receiver.data_ptr(), addresses((h, y, lengths, table, grad, *along, tangent_grad, *outputs)),
         )  # fmt: skip

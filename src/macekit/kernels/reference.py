@@ -27,6 +27,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from macekit.kernels.layer_parts import LayerParts, LayerSweeps
 from macekit.kernels.reference_contraction import (
     chunks,
     symmetric_contraction,
@@ -51,6 +52,7 @@ __all__ = [
     "edge_harmonics",
     "edge_harmonics_backward",
     "edge_harmonics_tangent",
+    "layer_sweeps",
     "matrix_gradients",
     "matrix_products",
     "radial_table",
@@ -217,6 +219,11 @@ def table_convolution_weights(
     to_h, _, _, to_table = table_convolution_backward(grad, edges, False, True)
     moved = table_convolution_backward2(tangents, None, tangent_grad, edges, False)
     return to_h + moved[1], to_table + moved[4]
+
+
+def layer_sweeps(parts: LayerParts, dtype: torch.dtype) -> LayerSweeps | None:
+    """None: the parts of a layer are called one by one."""
+    return None
 
 
 def _weights(edges: TableEdges) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:

@@ -84,9 +84,13 @@ class LayerInputs(NamedTuple):
     contraction: str
     """Name of the `ContractionStructure`."""
 
+    def all_maps(self) -> tuple[LinearMap | None, ...]:
+        """In the order of `kernels.layer_parts.LayerParts`."""
+        return self.up, self.linear, self.mix, self.product, self.residual
+
     def maps(self) -> list[LinearMap]:
         """Those that are there."""
-        return [each for each in (self.up, self.linear, self.mix, self.product, self.residual) if each is not None]
+        return [each for each in self.all_maps() if each is not None]
 
     def weights(self) -> tuple[Tensor, ...]:
         """Everything that has a gradient."""

@@ -58,6 +58,10 @@ class Layout(NamedTuple):
         """Rows of the result."""
         return self.shape_out[0]
 
+    def plan(self, atoms: int) -> MatrixPlan:
+        """What is multiplied by what where there are so many atoms."""
+        return _plan(self, atoms)
+
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S x W, [N, *shape_out]; zeros where no span is."""
         return backend_for(x).matrix_products(x, matrices, _plan(self, x.shape[0]), False)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from macekit.kernels.backend import Backend
 from macekit.kernels.dispatch import contraction_backend, table_backend
+from macekit.kernels.layer_parts import LayerParts, LayerSweeps
 from macekit.kernels.table_edges import TableEdges, Tangents
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
 from macekit.model.scheduling import Gradients, scheduled_output
@@ -27,7 +28,53 @@ def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) 
         lengths: Distances, float64 [E], Å.
         inputs: The rest.
     """
-    return scheduled_output(_Sweeps(inputs), (h, y, lengths), inputs.weights())
+    whole = _whole_layer(h, inputs)
+    part = _Sweeps(inputs) if whole is None else _WholeLayer(inputs, whole)
+    return scheduled_output(part, (h, y, lengths), inputs.weights())
+
+
+def _whole_layer(h: Tensor, inputs: LayerInputs) -> LayerSweeps | None:
+    """The layer as the backend has it in one; None: it has the kernels alone."""
+    backend = table_backend(h, inputs.convolution)
+    if contraction_backend(h, inputs.contraction) is not backend:
+        return None
+    up, linear, mix, product, residual = (
+        None if each is None else each.layout.plan(h.shape[0]) for each in inputs.all_maps()
+    )
+    assert up is not None
+    assert linear is not None
+    assert product is not None
+    edges = inputs.sender, inputs.receiver, inputs.classes, inputs.first, inputs.step
+    parts = LayerParts(up, linear, mix, product, residual, inputs.convolution, inputs.contraction, *edges)
+    return backend.layer_sweeps(parts, h.dtype)
+
+
+class _WholeLayer:
+    """One layer of one step, by a backend that has all of it."""
+
+    def __init__(self, inputs: LayerInputs, sweeps: LayerSweeps) -> None:
+        self.inputs, self.sweeps = inputs, sweeps
+
+    def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        rest = self.inputs.with_weights(weights)
+        matrices = [() if each is None else each.matrices for each in rest.all_maps()]
+        return self.sweeps.values(inputs, rest.table, rest.coefficients, matrices)
+
+    def geometry(self, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.sweeps.geometry(grad)
+
+    def tangents(self, changes: Gradients) -> Tensor:
+        return self.sweeps.tangents(*changes)
+
+    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
+        left, maps = iter(wanted), self.inputs.all_maps()
+        asked = [each is not None and any(take(left, each)) for each in maps]
+        to_h, found, table, coefficients = self.sweeps.weights(grad, asked)
+        matrices: list[Tensor | None] = []
+        for each, gradients in zip(maps, found, strict=True):
+            if each is not None:
+                matrices += [None] * len(each.matrices) if gradients is None else gradients
+        return (to_h, None, None), (*matrices, table, coefficients)
 
 
 class _Adjoints(NamedTuple):
@@ -55,7 +102,7 @@ class _Tangents(NamedTuple):
 
 
 class _Sweeps:
-    """One layer of one step, and what its sweeps leave for the next ones."""
+    """One layer of one step kernel by kernel, and what its sweeps leave for the next ones."""
 
     def __init__(self, inputs: LayerInputs) -> None:
         self.inputs = inputs

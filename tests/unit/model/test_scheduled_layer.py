@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
+from macekit.kernels.dispatch import is_compiled
 from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
 from macekit.model import readout as readout_module
+from macekit.model import scheduled_layer as scheduled_layer_module
 from macekit.model.layer_inputs import LinearMap
 from macekit.model.linear import node_attributes
 from macekit.model.mace import Mace
@@ -120,6 +123,82 @@ def test_every_loss_and_kind_of_layer(
     found = gradients(model, outputs, allowed=True)
     assert len(calls) == len(model.backbone.layers)
     assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
+
+
+def of_whole_registers(options: dict[str, Any]) -> dict[str, Any]:
+    """The same kind of layer with 16 channels in place of three or two."""
+    wide = {name: re.sub(r"\b[23]x", "16x", value) for name, value in options.items() if name.endswith("irreps")}
+    return {"hidden_irreps": "16x0e + 16x1o", **options, **wide}
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The layers that a backend has in one."""
+    if not is_compiled():
+        pytest.skip("no compiler: the reference has the parts of a layer alone")
+    found: list[Any] = []
+    real = scheduled_layer_module._WholeLayer
+
+    def counted(*args: Any) -> Any:
+        found.append(real(*args))
+        return found[-1]
+
+    monkeypatch.setattr(scheduled_layer_module, "_WholeLayer", counted)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+@pytest.mark.parametrize("outputs", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_loss_and_kind_of_layer_in_calls_of_whole_sweeps(
+    options: dict[str, Any], outputs: tuple[str, ...] | None, dtype: torch.dtype, whole: list[Any]
+) -> None:
+    model = with_table(tiny_model(dtype=dtype, **of_whole_registers(options)))
+    found = gradients(model, outputs, allowed=True)
+    assert len(whole) == len(model.backbone.layers)
+    assert_alike(found, gradients(model, outputs, allowed=False), 1e-10 if dtype == torch.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_whole_sweeps_with_one_map_or_two_after_the_messages(
+    joined: bool, whole: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LinearMap, "is_worth_joining", lambda *given: joined)
+    model = with_table(tiny_model(**of_whole_registers({})))
+    assert_alike(gradients(model, None, allowed=True), gradients(model, None, allowed=False), 1e-10)
+    assert len(whole) == 2
+
+
+@pytest.mark.parametrize("trained", ["linear_up", "interaction.linear.", "product.linear", "product.weights", "radial"])
+def test_whole_sweeps_where_some_weights_are_frozen(trained: str, whole: list[Any]) -> None:
+    model = with_table(tiny_model(**of_whole_registers({})))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained in name)
+    found = gradients(model, None, allowed=True)
+    assert whole
+    assert found
+    assert all(trained in name for name in found)
+    assert_alike(found, gradients(model, None, allowed=False), 1e-10)
+
+
+def test_whole_sweeps_are_those_of_the_kernels_on_any_number_of_threads(
+    whole: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: nothing but the calls is different."""
+    model = with_table(tiny_model(dtype=torch.float32, **of_whole_registers({})))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(gradients(model, None, allowed=True))
+    finally:
+        torch.set_num_threads(before)
+    assert len(whole) == 4
+    monkeypatch.setattr(scheduled_layer_module, "_whole_layer", lambda *given: None)
+    found.append(gradients(model, None, allowed=True))
+    assert len(whole) == 4
+    for others in found[1:]:
+        assert all(torch.equal(gradient, others[name]) for name, gradient in found[0].items())
 
 
 @pytest.mark.parametrize("options", [{}, *READ_BY_OPERATORS.values()], ids=["plain", *READ_BY_OPERATORS])

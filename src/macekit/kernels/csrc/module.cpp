@@ -9,26 +9,13 @@
 
 #include "engine_module.h"
 #include "instruction_sets.h"
-#include "tables.h"
+#include "layer_module.h"
+#include "module_arguments.h"
 
 namespace nb = nanobind;
 
 namespace macekit {
 namespace {
-
-using Address = std::uintptr_t;
-
-template <class T>
-T* at(Address address) {
-    return reinterpret_cast<T*>(address);
-}
-
-// How to run: instruction set, whether numbers are float64, number of threads.
-struct Run {
-    std::string instruction_set;
-    bool twice;
-    int threads;
-};
 
 template <class T>
 void convolve(const ConvolutionTable& table, const Run& run, int pass, const Edges& edges, std::int64_t channels,
@@ -38,31 +25,6 @@ void convolve(const ConvolutionTable& table, const Run& run, int pass, const Edg
                                                at<T>(p[7]), at<T>(p[8]), at<T>(p[9]), at<T>(p[10])};
     convolution_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
 }
-
-// Edges in the order of their receivers, with the memory that the view points to.
-class SortedEdges {
-   public:
-    SortedEdges(std::int64_t atoms, std::int64_t count, Address sender, Address receiver)
-        : atoms_(atoms), grouping_(at<const std::int64_t>(receiver), count, atoms, "receiver"), senders_(count) {
-        const std::int64_t* senders = at<const std::int64_t>(sender);
-        for (std::int64_t n = 0; n < count; ++n) {
-            const std::int64_t j = senders[grouping_.position[n]];
-            if (j < 0 || j >= atoms)
-                throw std::out_of_range("sender " + std::to_string(j) + " is not in 0 ... " +
-                                        std::to_string(atoms - 1));
-            senders_[n] = j;
-        }
-    }
-    Edges view() const {
-        return {atoms_, static_cast<std::int64_t>(senders_.size()), grouping_.start.data(), grouping_.position.data(),
-                senders_.data()};
-    }
-
-   private:
-    std::int64_t atoms_;
-    Grouping grouping_;
-    std::vector<std::int64_t> senders_;
-};
 
 // pass: 0 forward, 1 backward, 2 second backward. Addresses in the order of `ConvolutionArguments`, 0: not there.
 void edge_convolution(const ConvolutionTable& table, const Run& run, int pass, std::int64_t atoms, std::int64_t count,
@@ -75,12 +37,6 @@ void edge_convolution(const ConvolutionTable& table, const Run& run, int pass, s
     else
         convolve<float>(table, run, pass, edges.view(), channels, addresses);
 }
-
-// First knot, distance of knots, number of rows.
-struct Knots {
-    double first, step;
-    std::int64_t rows;
-};
 
 template <class T>
 void convolve_table(const ConvolutionTable& table, const Run& run, int pass, const Edges& edges, std::int64_t channels,
@@ -125,32 +81,6 @@ void symmetric_contraction(const ContractionTable& table, const Run& run, int pa
     else
         contract<float>(table, run, pass, sorted, channels, addresses);
 }
-
-// The blocks of one map of features. Numbers of a block: which of the tensors, which matrix in it, then the integers of
-// `MatrixBlock` in order.
-class MatrixPlan {
-   public:
-    MatrixPlan(std::int64_t width_in, std::int64_t width_out, const std::vector<std::array<std::int64_t, 9>>& blocks,
-               const std::vector<double>& scales)
-        : width_in_(width_in), width_out_(width_out), blocks_(blocks), scales_(scales) {}
-
-    // Calls body(arguments) with the matrices at these addresses.
-    template <class T, class Body>
-    void with(const std::vector<Address>& matrices, const Body& body) const {
-        std::vector<MatrixBlock<T>> blocks;
-        for (std::size_t n = 0; n < blocks_.size(); ++n) {
-            const auto& b = blocks_[n];
-            T* matrix = at<T>(matrices.at(static_cast<std::size_t>(b[0]))) + b[1] * b[5] * b[7];
-            blocks.push_back({b[2], b[3], b[4], b[5], b[6], b[7], b[8], scales_.at(n), matrix});
-        }
-        body(MatrixArguments<T>{width_in_, width_out_, blocks.data(), static_cast<std::int64_t>(blocks.size())});
-    }
-
-   private:
-    std::int64_t width_in_, width_out_;
-    std::vector<std::array<std::int64_t, 9>> blocks_;
-    std::vector<double> scales_;
-};
 
 template <class T>
 void multiply_matrices(const MatrixPlan& plan, const Run& run, const std::vector<Address>& matrices, Address in,
@@ -293,4 +223,5 @@ NB_MODULE(_core, module) {
     module.def("matrix_products", &matrix_products);
     module.def("matrix_gradients", &matrix_gradients);
     bind_engine(module);
+    bind_layers(module);
 }
