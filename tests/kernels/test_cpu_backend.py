@@ -234,7 +234,7 @@ def test_structures_beyond_the_tables_are_refused(edges_of: Maker, atoms_of: Mak
     with pytest.raises(UsageError, match="degrees up to 4"):
         cpu_arguments.convolution_table("0|5")
     with pytest.raises(UsageError, match="correlations up to 4"):
-        cpu._contraction_table("0|0|5")
+        cpu_arguments.contraction_table("0|0|5")
 
 
 @pytest.mark.parametrize(("convolution", "contraction"), [("0.1|5", "3|0|2"), ("0|2", "0|0|5")])

@@ -130,6 +130,9 @@ class MatrixPlan:
 def matrix_products(
     plan: MatrixPlan, run: Run, matrices: Sequence[int], source: int, target: int, transposed: bool
 ) -> None: ...
+def matrix_chains(
+    run: Run, backward: bool, sizes: Sequence[tuple[int, ...]], addresses: Sequence[Sequence[int]]
+) -> None: ...
 def matrix_gradients(
     plan: MatrixPlan, run: Run, matrices: Sequence[int], x: Sequence[int], y: Sequence[int]
 ) -> None: ...

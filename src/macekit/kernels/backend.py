@@ -91,6 +91,14 @@ class Backend(Protocol):
     def matrix_gradients(self, pairs: Sequence[tuple[Tensor, Tensor]], plan: MatrixPlan, /) -> tuple[Tensor, ...]:
         """Gradients of the matrices."""
 
+    def matrix_chains(self, ones: Sequence[Tensor], twos: Sequence[Tensor], /) -> tuple[Tensor, ...]:
+        """Products of pairs of matrices."""
+
+    def matrix_chains_backward(
+        self, ones: Sequence[Tensor], twos: Sequence[Tensor], grads: Sequence[Tensor], wanted: Sequence[bool], /
+    ) -> list[Tensor | None]:
+        """Their gradients."""
+
     def radial_table(self, layers: RadialLayers, /) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Coefficients of splines through radial functions, and what their gradients take."""
 

@@ -30,6 +30,7 @@ from macekit.kernels.cpu_arguments import (
     plain,
     plain_or_none,
 )
+from macekit.kernels.cpu_chains import matrix_chains, matrix_chains_backward
 from macekit.kernels.cpu_harmonics import (
     edge_harmonics,
     edge_harmonics_backward,
@@ -62,6 +63,8 @@ __all__ = [
     "edge_harmonics_backward",
     "edge_harmonics_tangent",
     "layer_sweeps",
+    "matrix_chains",
+    "matrix_chains_backward",
     "matrix_gradients",
     "matrix_products",
     "radial_table",

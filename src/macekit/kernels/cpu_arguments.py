@@ -69,6 +69,16 @@ def _run(instruction_set: str, dtype: torch.dtype, threads: int) -> _core.Run:
     return _core.Run(instruction_set, dtype == torch.float64, threads)
 
 
+def effort() -> _core.Effort:
+    """The same rule for what chooses the number of threads itself."""
+    return _effort(torch.get_num_threads(), WORK_PER_THREAD)
+
+
+@cache
+def _effort(threads: int, per_thread: float) -> _core.Effort:
+    return _core.Effort(threads, per_thread, tuple(WORK_PER_TERM.values()), WORK_PER_EDGE_ROW)
+
+
 def highest_degree(structure: ConvolutionStructure) -> int:
     """Of the features and of the harmonics."""
     return max(structure.max_ell, *structure.degrees_in)

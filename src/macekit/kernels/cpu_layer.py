@@ -6,19 +6,16 @@ What is between the kernels stays in memory of the extension from one sweep to t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from macekit.kernels import _core
 from macekit.kernels.cpu_arguments import (
-    WORK_PER_EDGE_ROW,
-    WORK_PER_TERM,
-    WORK_PER_THREAD,
     addresses,
     contraction_table,
     convolution_table,
+    effort,
     how_to_run,
     lanes,
     plain,
@@ -88,7 +85,7 @@ class CpuLayer:
             convolution_table(parts.convolution), contraction_table(parts.contraction),
             native_plan(parts.up)[0], native_plan(parts.linear)[0], _plan_or_none(parts.mix),
             native_plan(parts.product)[0], _plan_or_none(parts.residual),
-            how_to_run(dtype, 0), _effort(torch.get_num_threads()), (atoms, count, classes),
+            how_to_run(dtype, 0), effort(), (atoms, count, classes),
             _core.Knots(parts.first, parts.step, rows), *(end.data_ptr() for end in ends),
         )  # fmt: skip
         out = table.new_empty(self.out_shape)
@@ -137,8 +134,3 @@ class CpuLayer:
 
 def _plan_or_none(plan: MatrixPlan | None) -> _core.MatrixPlan | None:
     return None if plan is None else native_plan(plan)[0]
-
-
-@cache
-def _effort(threads: int) -> _core.Effort:
-    return _core.Effort(threads, WORK_PER_THREAD, tuple(WORK_PER_TERM.values()), WORK_PER_EDGE_ROW)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from macekit.kernels.layer_parts import LayerParts, LayerSweeps
+from macekit.kernels.reference_chains import matrix_chains, matrix_chains_backward
 from macekit.kernels.reference_contraction import (
     chunks,
     symmetric_contraction,
@@ -53,6 +54,8 @@ __all__ = [
     "edge_harmonics_backward",
     "edge_harmonics_tangent",
     "layer_sweeps",
+    "matrix_chains",
+    "matrix_chains_backward",
     "matrix_gradients",
     "matrix_products",
     "radial_table",

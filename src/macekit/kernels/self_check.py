@@ -63,6 +63,7 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
     blocks = (MatrixBlock(0, 1, 1, ATOMS, REGISTERS, REGISTERS, 0, width, 3, 0.5),)
     plan = MatrixPlan(blocks, ATOMS, (4, REGISTERS), (3, width), (tuple(matrix.shape),))
     product = _waves(dtype, ATOMS, 3, width)
+    one = _waves(dtype, 5, REGISTERS)
     of_knots = RadialLayers(
         _waves(dtype, ROWS, 3),
         _waves(dtype, ROWS, 1),
@@ -87,6 +88,8 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("matrix_products", (x, [matrix], plan, False)),
         ("matrix_products", (product, [matrix], plan, True)),
         ("matrix_gradients", ([(x, product), (x.cos(), product.cos())], plan)),
+        ("matrix_chains", ([one], [matrix])),
+        ("matrix_chains_backward", ([one], [matrix], [_waves(dtype, SPECIES, 5, width)], [True, True])),
         ("radial_table", (of_knots,)),
         ("radial_table_backward", (_waves(dtype, ROWS + 2, 2 * REGISTERS), of_knots, kept)),
         ("edge_harmonics", (*of_vectors, dtype)),

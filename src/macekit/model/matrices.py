@@ -143,20 +143,8 @@ class _Outer(torch.autograd.Function):
         return to_x, _Apply.apply(x, ctx.layout, False, *grads), None  # type: ignore[no-untyped-call]
 
 
-def chained(one: Tensor, two: Tensor) -> Tensor:
-    """The product of two matrices, or of one matrix with each of several.
-
-    Args:
-        one: [A, B].
-        two: [B, C] or [S, B, C].
-    """
-    if two.dim() == 2:
-        return one @ two
-    return torch.bmm(one.expand(two.shape[0], -1, -1), two)  # where `@` would copy the matrices
-
-
 def all_chained(ones: Sequence[Tensor], twos: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """`chained` for pairs of matrices as one operation, differentiable once."""
+    """Products of pairs of matrices (`kernels.reference_chains`) as one operation, differentiable once."""
     found: tuple[Tensor, ...] = _Chained.apply(len(ones), *ones, *twos)  # type: ignore[no-untyped-call]
     return found
 
@@ -168,17 +156,11 @@ class _Chained(torch.autograd.Function):
     def forward(ctx: Any, count: int, *matrices: Tensor) -> tuple[Tensor, ...]:
         ctx.count = count
         ctx.save_for_backward(*matrices)
-        return tuple(chained(one, two) for one, two in zip(matrices[:count], matrices[count:], strict=True))
+        return backend_for(matrices[-1]).matrix_chains(matrices[:count], matrices[count:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         count, matrices, wanted = ctx.count, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        gradients: list[Tensor | None] = [None] * (2 * count)
-        for n, (one, two, grad) in enumerate(zip(matrices[:count], matrices[count:], grads, strict=True)):
-            if wanted[n]:
-                each = grad @ two.mT
-                gradients[n] = each if two.dim() == 2 else each.sum(0)
-            if wanted[count + n]:
-                gradients[count + n] = chained(one.T, grad)
-        return None, *gradients
+        backend = backend_for(matrices[-1])
+        return None, *backend.matrix_chains_backward(matrices[:count], matrices[count:], grads, wanted)

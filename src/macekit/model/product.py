@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from macekit.kernels import sweeps
 from macekit.kernels.ops import symmetric_contraction
+from macekit.kernels.reference_chains import chained
 from macekit.kernels.structure import ContractionStructure, product_basis
 from macekit.model.linear import DegreeLinear, NodeAttributes
-from macekit.model.matrices import chained
+from macekit.model.matrices import all_chained
 
 
 class ProductBasis(nn.Module):
@@ -66,7 +68,11 @@ class ProductBasis(nn.Module):
     def coefficients(self, attributes: NodeAttributes, like: Tensor) -> Tensor:
         """Coefficients of the polynomials for every class, [S, T, K]."""
         basis = product_basis(self.key, like.dtype, like.device)  # [T, f]
-        coefficients = chained(basis, attributes.per_class(self.weights))
+        weights = attributes.per_class(self.weights)  # [S, f, K]
+        if sweeps.is_scheduled():  # differentiated once, by the weights
+            (coefficients,) = all_chained([basis], [weights])
+        else:
+            coefficients = chained(basis, weights)
         if self.num_rounding:
             constants = attributes.per_class(self.rounding_weights)
             coefficients = coefficients + chained(self.rounding_basis, constants)

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from macekit.kernels.dispatch import backend_for
 from macekit.kernels.structure import ContractionStructure
-from macekit.model.matrices import chained
 from macekit.model.product import ProductBasis
 from macekit.o3 import tree_matrix
 
@@ -71,23 +71,33 @@ def with_trees(groups: list[dict[str, Any]], model: nn.Module, optimizer: str) -
     return found
 
 
+def _products(matrices: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
+    """Matrices times weights, [P, F] times [S, F, K] each or the transpose."""
+    return backend_for(weights[0]).matrix_chains(matrices, weights) if weights else ()
+
+
 def step_in_trees(optimizer: torch.optim.Optimizer, replaced: list[Trees]) -> None:
     """Have an optimiser take the gradients of product weights, and give back its steps."""
     before: list[Tensor] = []
 
     @torch.no_grad()
     def give(*_: Any) -> None:
-        before[:] = [chained(matrix, weights) for weights, _, matrix in replaced]
-        for (weights, of_trees, matrix), start in zip(replaced, before, strict=True):
-            of_trees.copy_(start)
-            of_trees.grad = None if weights.grad is None else chained(matrix, weights.grad)
+        before[:] = _products([each.matrix for each in replaced], [each.weights for each in replaced])
+        for each, start in zip(replaced, before, strict=True):
+            each.of_trees.copy_(start)
+        given = [(each, gradient) for each in replaced if (gradient := each.weights.grad) is not None]
+        gradients = _products([each.matrix for each, _ in given], [gradient for _, gradient in given])
+        for (each, _), of_trees in zip(given, gradients, strict=True):
+            each.of_trees.grad = of_trees
 
     @torch.no_grad()
     def take(*_: Any) -> None:
-        for (weights, of_trees, matrix), start in zip(replaced, before, strict=True):
-            weights.add_(chained(matrix.T, of_trees - start))
-            of_trees.grad = None
+        moved = [each.of_trees - start for each, start in zip(replaced, before, strict=True)]
+        for each, change in zip(replaced, _products(back, moved), strict=True):
+            each.weights.add_(change)
+            each.of_trees.grad = None
 
+    back = [each.matrix.T.contiguous() for each in replaced]
     if replaced:
         optimizer.register_step_pre_hook(give)
         optimizer.register_step_post_hook(take)

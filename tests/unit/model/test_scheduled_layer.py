@@ -185,6 +185,7 @@ def test_whole_sweeps_are_those_of_the_kernels_on_any_number_of_threads(
     whole: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit: nothing but the calls is different."""
+    monkeypatch.setattr("macekit.kernels.cpu_arguments.WORK_PER_THREAD", 1)
     model = with_table(tiny_model(dtype=torch.float32, **of_whole_registers({})))
     before, found = torch.get_num_threads(), []
     try:

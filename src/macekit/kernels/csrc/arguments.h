@@ -148,6 +148,17 @@ struct MatrixArguments {
     std::int64_t count;
 };
 
+// One matrix [rows, inner] and several [inner, columns], whose columns are whole registers. In the backward pass the
+// product is the gradient by it; a gradient that is null is not asked for, and that by the one takes whole registers of
+// `inner`.
+template <class T>
+struct MatrixChain {
+    std::int64_t rows, inner, columns, several;
+    const T *one, *two;
+    T* product;  // [several, rows, columns]
+    T *to_one, *to_two;
+};
+
 // A term of the recursion of the spherical harmonics: factor Y_first Y_second, which is added to Y_row.
 struct HarmonicTerm {
     int row, first, second;
@@ -201,11 +212,13 @@ struct ContractionKernels {
     Kernel passes[3];
 };
 
-// y = s x W, x = s y Wᵀ, and W = s Σ xᵀ y over some pairs of features.
+// y = s x W, x = s y Wᵀ, and W = s Σ xᵀ y over some pairs of features; products of matrices, and their gradients.
 template <class T>
 struct MatrixKernels {
     void (*apply)(const MatrixArguments<T>&, const T* in, T* out, bool transposed, int threads);
     void (*outer)(const MatrixArguments<T>&, const T* const* x, const T* const* y, int pairs, int threads);
+    void (*chain)(const MatrixChain<T>*, std::int64_t count, int threads);
+    void (*chain_backward)(const MatrixChain<T>*, std::int64_t count, int threads);
     int lanes;
 };
 

@@ -119,6 +119,27 @@ void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<
     (run.twice ? sum_matrices<double> : sum_matrices<float>)(plan, run, matrices, x, y);
 }
 
+// Products of matrices, or their gradients. Sizes and addresses of a pair in the order of `MatrixChain`.
+void matrix_chains(const Run& run, bool backward, const std::vector<std::array<std::int64_t, 4>>& sizes,
+                   const std::vector<std::array<Address, 5>>& addresses) {
+    const nb::gil_scoped_release without_gil;
+    const auto with = [&](auto number) {
+        using T = decltype(number);
+        std::vector<MatrixChain<T>> chains;
+        for (std::size_t n = 0; n < sizes.size(); ++n) {
+            const auto& [rows, inner, columns, several] = sizes[n];
+            const auto& p = addresses.at(n);
+            chains.push_back({rows, inner, columns, several, at<T>(p[0]), at<T>(p[1]), at<T>(p[2]), at<T>(p[3]), at<T>(p[4])});
+        }
+        const MatrixKernels<T> kernels = matrix_kernels_for<T>(run.instruction_set);
+        (backward ? kernels.chain_backward : kernels.chain)(chains.data(), static_cast<std::int64_t>(chains.size()), run.threads);
+    };
+    if (run.twice)
+        with(double());
+    else
+        with(float());
+}
+
 // which: 0 lengths and harmonics, 1 gradients, 2 tangents. Addresses in the order of `EdgeNumbers`.
 void edge_harmonics(const HarmonicTable& table, const Run& run, int which, std::int64_t edges, Address vectors,
                     double shortest, const std::array<Address, 3>& p) {
@@ -222,6 +243,7 @@ NB_MODULE(_core, module) {
     module.def("lanes", &lanes);
     module.def("matrix_products", &matrix_products);
     module.def("matrix_gradients", &matrix_gradients);
+    module.def("matrix_chains", &matrix_chains);
     bind_engine(module);
     bind_layers(module);
 }

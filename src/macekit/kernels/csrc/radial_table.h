@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "arguments.h"
-#include "matrices.h"
+#include "dense_products.h"
 #include "spline_filter.h"
 
 namespace macekit {
@@ -63,70 +63,6 @@ void differentiate(const T* z, std::int64_t count, T* numbers, T* value) {
     }
 }
 
-// out [rows, fan_out] = scale in [rows, fan_in] W, or out [rows, fan_in] = scale in [rows, fan_out] W^T, in whole registers.
-template <class T>
-void multiply_dense(const T* matrix, std::int64_t fan_in, std::int64_t fan_out, double scale, bool transposed, const T* in,
-                    std::int64_t rows, T* out) {
-    constexpr std::int64_t lanes = Register<T>::lanes;
-    const std::int64_t inner = transposed ? fan_out : fan_in, outer = transposed ? fan_in : fan_out;
-    const Workspace<T> packed(fan_in * fan_out), scratch(kPanels * kRowsAtOnce * kDepth * lanes);
-    const Workspace<std::int64_t> chunks((inner > outer ? inner : outer) / lanes);
-    for (std::int64_t c = 0; c * lanes < inner || c * lanes < outer; ++c) chunks.data()[c] = c * lanes;
-    pack_matrix<T>({0, rows, 0, fan_in, 0, fan_out, 1, scale, const_cast<T*>(matrix)}, transposed, packed.data());
-    multiply<T>(packed.data(), static_cast<int>(inner / lanes), static_cast<int>(outer / lanes), 0, rows, 1,
-                {in, inner, inner, chunks.data()}, {out, outer, outer, chunks.data()}, false, scratch.data());
-}
-
-// Rows of `width` numbers, filled up with zeros to `padded`.
-template <class T>
-void pad_rows(const T* from, std::int64_t rows, std::int64_t width, std::int64_t padded, T* to) {
-    for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t c = 0; c < padded; ++c) to[r * padded + c] = c < width ? from[r * width + c] : T(0);
-}
-
-// The first map, whose inputs need not be whole registers.
-template <class T>
-void multiply_basis(const RadialArguments<T>& a, std::int64_t begin, std::int64_t end, T* out) {
-    constexpr std::int64_t lanes = Register<T>::lanes;
-    const std::int64_t width = a.widths[0], padded = (width + lanes - 1) / lanes * lanes, fan_out = a.widths[1];
-    const Workspace<T> matrix(padded * fan_out), rows((end - begin) * padded);
-    std::memcpy(matrix.data(), a.matrices[0], static_cast<std::size_t>(width * fan_out) * sizeof(T));
-    std::memset(matrix.data() + width * fan_out, 0, static_cast<std::size_t>((padded - width) * fan_out) * sizeof(T));
-    pad_rows(a.basis + begin * width, end - begin, width, padded, rows.data());
-    multiply_dense(matrix.data(), padded, fan_out, a.factors[0], false, rows.data(), end - begin, out);
-}
-
-// Columns begin ... end of sum [width_x, width_y] = scale x^T y; a block of columns of y stays in the first-level cache.
-template <class T>
-void sum_columns(const T* x, std::int64_t width_x, const T* y, std::int64_t width_y, std::int64_t rows, double scale,
-                 std::int64_t begin, std::int64_t end, T* sum) {
-    constexpr std::int64_t lanes = Register<T>::lanes;
-    const Workspace<T> scaled(rows * width_x);
-    for (std::int64_t n = 0; n < rows * width_x; ++n) scaled.data()[n] = static_cast<T>(scale) * x[n];
-    const auto columns = [&](auto two, std::int64_t o) {
-        constexpr bool has_two = decltype(two)::value == 2;
-        const T* from = scaled.data();
-        std::int64_t c = 0;
-        for (; c + kInputsAtOnce <= width_x; c += kInputsAtOnce)
-            sum_rows<T, kInputsAtOnce, has_two>(from + c, width_x, y + o, width_y, rows, sum + c * width_y + o, width_y, false);
-        for (; c < width_x; ++c)
-            sum_rows<T, 1, has_two>(from + c, width_x, y + o, width_y, rows, sum + c * width_y + o, width_y, false);
-    };
-    std::int64_t o = begin;
-    for (; o + 2 * lanes <= end; o += 2 * lanes) columns(Number<2>(), o);
-    if (o < end) columns(Number<1>(), o);
-}
-
-// Calls body(begin, end) for shares of `count` blocks of `size`.
-template <class Body>
-void share(std::int64_t count, std::int64_t size, int threads, const Body& body) {
-    const int workers = threads > 0 ? threads : 1;
-    run_workers(workers, [&](int worker) {
-        const std::int64_t begin = part(count, workers, worker) * size, end = part(count, workers, worker + 1) * size;
-        if (begin < end) body(begin, end);
-    });
-}
-
 template <class T>
 void radial_table(const RadialArguments<T>& a, T* table, int threads) {
     const int last = a.depth - 1;
@@ -139,10 +75,8 @@ void radial_table(const RadialArguments<T>& a, T* table, int threads) {
         for (int layer = 0; layer < last; ++layer) {
             const std::int64_t width = a.widths[layer + 1];
             T* z = a.inner[layer] + begin * width;
-            if (layer == 0)
-                multiply_basis(a, begin, end, z);
-            else
-                multiply_dense(a.matrices[layer], a.widths[layer], width, a.factors[layer], false, x.data(), end - begin, z);
+            multiply_any(a.matrices[layer], a.widths[layer], width, a.factors[layer],
+                         layer == 0 ? a.basis + begin * a.widths[0] : x.data(), end - begin, z);
             activate(z, (end - begin) * width, x.data());
         }
         for (std::int64_t row = begin; row < end; ++row) {
