@@ -85,9 +85,9 @@ def step_in_trees(optimizer: torch.optim.Optimizer, replaced: list[Trees]) -> No
         before[:] = _products([each.matrix for each in replaced], [each.weights for each in replaced])
         for each, start in zip(replaced, before, strict=True):
             each.of_trees.copy_(start)
-        given = [(each, gradient) for each in replaced if (gradient := each.weights.grad) is not None]
-        gradients = _products([each.matrix for each, _ in given], [gradient for _, gradient in given])
-        for (each, _), of_trees in zip(given, gradients, strict=True):
+        given = [each for each in replaced if each.weights.grad is not None]
+        gradients = [each.weights.grad for each in given if each.weights.grad is not None]
+        for each, of_trees in zip(given, _products([each.matrix for each in given], gradients), strict=True):
             each.of_trees.grad = of_trees
 
     @torch.no_grad()
