@@ -15,9 +15,9 @@ from macekit.kernels.factored_terms import factored_terms
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 LARGEST_DEGREE = 4
-WORK_PER_THREAD = 2_500_000
-"""Multiplications that are worth another thread, some 50 µs: where other work has the second core, waiting for a thread
-to get its turn costs many times that."""
+WORK_PER_THREAD = 800_000
+"""Multiplications that are worth another thread, some 20 µs. Measured with a step of 32 channels on 5 molecules: with
+2.5 million, two threads take 6 % longer."""
 FORWARD, BACKWARD, BACKWARD2, TANGENT, WEIGHTS = range(5)
 WORK_PER_TERM = {FORWARD: 4, BACKWARD: 8, BACKWARD2: 20}
 """Multiplications that take as long as a term of the symmetric contraction, for `how_to_run`; measured."""

@@ -20,6 +20,7 @@ from macekit.training.losses import Losses, LossSums, output_targets, stacked_la
 from macekit.training.metrics import (
     TargetErrors,
     TargetMetric,
+    batch_sums,
     errors_from_sums,
     structure_sums,
     target_metrics,
@@ -153,7 +154,7 @@ def evaluate_losses(
             predictions = evaluate(model, batch.graph, training=False, forces=needs_forces, stress=needs_stress)
         with torch.no_grad():
             totals = totals.plus(losses(predictions, batch))
-            errors += structure_sums(predictions, batch, metrics).sum(0)
+            errors += batch_sums(predictions, batch, metrics)
     return LossSums(world.sum(totals.numerators), world.sum(totals.counts)), world.sum(errors)
 
 

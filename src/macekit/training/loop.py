@@ -19,7 +19,7 @@ from macekit.training.distributed import World
 from macekit.training.evaluation import evaluate_losses
 from macekit.training.keeper import Keeper, free_to_change
 from macekit.training.losses import Losses, LossSums
-from macekit.training.metrics import structure_sums, target_metrics
+from macekit.training.metrics import batch_sums, target_metrics
 from macekit.training.nonfinite import non_finite_error
 from macekit.training.optimizers import build_optimizer
 from macekit.training.progress import EpochProgress, FitResult
@@ -204,7 +204,7 @@ class Fit:
                     raise non_finite_error(stepper, self.train_set, indices, epoch=self.epoch + 1, loss=result.loss)
                 self.schedule.step(stepper.update)
                 pairs = zip(result.predictions, batches, strict=True)
-                errors = [structure_sums(predictions, batch, self.metrics).sum(0) for predictions, batch in pairs]
+                errors = [batch_sums(predictions, batch, self.metrics) for predictions, batch in pairs]
                 self.progress.add(result.sums, torch.stack(errors).sum(0))
                 advance(result.loss)
                 self._after_step(result.notices)

@@ -133,7 +133,7 @@ class Losses(nn.Module):
         numerators, counts = [], []
         for output, terms in self.terms.items():
             labels = stacked_labels(batch, self.targets[output], output)  # [n, C]
-            present = ~labels.isnan()
+            present = present_labels(labels)
             weights = _row_weights(batch, self.targets[output], output)  # [n, C or 1]
             prediction = predictions[output].to(torch.float64).reshape(labels.shape)
             std = predictions.get(f"{output}::std")
@@ -190,6 +190,12 @@ def stacked_labels(batch: Batch, targets: list[str], output: str) -> Tensor:
     return labels
 
 
+def present_labels(labels: Tensor) -> Tensor | None:
+    """Where labels are present; None: everywhere, as far as that is known without waiting for a device."""
+    missing = labels.isnan()
+    return ~missing if labels.is_cuda or bool(missing.any()) else None
+
+
 def _row_weights(batch: Batch, targets: list[str], output: str) -> Tensor:
     """Weight of structure × weight of property, [n, C] or, if all columns agree, [n, 1]."""
     if any(target in batch.property_weights for target in targets):
@@ -205,25 +211,30 @@ def _reduce(
     term: Term,
     prediction: Tensor,
     label: Tensor,
-    present: Tensor,
+    present: Tensor | None,
     weights: Tensor,
     std: Tensor | None,
     batch: Batch,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of one term over its present elements, and their number."""
     columns = term.columns
-    present = present[:, columns]
-    prediction = torch.where(present, prediction[:, columns], _NEUTRAL)
-    label = torch.where(present, label[:, columns], _NEUTRAL)
-    std = None if std is None else torch.where(present, std[:, columns], _NEUTRAL)
+    prediction, label = prediction[:, columns], label[:, columns]
+    std = None if std is None else std[:, columns]
+    row_weights = weights if weights.shape[1] == 1 else weights[:, columns]
+    if present is not None:
+        present = present[:, columns]
+        prediction, label = torch.where(present, prediction, _NEUTRAL), torch.where(present, label, _NEUTRAL)
+        std = None if std is None else torch.where(present, std, _NEUTRAL)
     if term.per_atom:
         atoms = batch.graph.nodes_per_graph()[:, None].to(torch.float64)
         prediction, label = prediction / atoms, label / atoms
         std = None if std is None else std / atoms
     value = term(prediction, label, std)
-    row_weights = weights if weights.shape[1] == 1 else weights[:, columns]
     if term.is_of_rows:
-        present, row_weights = present.all(dim=1, keepdim=True), row_weights.mean(dim=1, keepdim=True)
+        present = None if present is None else present.all(dim=1, keepdim=True)
+        row_weights = row_weights.mean(dim=1, keepdim=True)
+    if present is None:
+        return (value * row_weights).sum(), label.new_full((), value.numel())
     return (value * row_weights.where(present, 0.0)).sum(), present.sum().to(torch.float64)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from macekit.config import TargetsConfig
 from macekit.geometry.batch import Batch
-from macekit.training.losses import output_targets, stacked_labels
+from macekit.training.losses import output_targets, present_labels, stacked_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,33 +104,57 @@ def structure_sums(predictions: dict[str, Tensor], batch: Batch, metrics: list[T
     Returns:
         float64 [G, M, 3], in macekit's units (energies per atom).
     """
-    atoms = batch.graph.nodes_per_graph()[:, None].to(torch.float64)
+    graph = batch.graph
+    sums = torch.zeros(graph.num_graphs, len(metrics), 3, dtype=torch.float64, device=graph.positions.device)
+    for index, (metric, error, present) in _errors(predictions, batch, metrics):
+        count = torch.ones_like(error) if present is None else present.to(error.dtype)
+        rows = torch.stack([error.square().sum(1), error.abs().sum(1), count.sum(1)], dim=1)
+        if metric.output.startswith("y_node"):
+            sums[:, index] = sums[:, index].index_add(0, graph.batch, rows)
+        else:
+            sums[:, index] = rows
+        if metric.head:
+            sums[:, index] *= (graph.head == metric.head_index)[:, None]
+    return sums
+
+
+def batch_sums(predictions: dict[str, Tensor], batch: Batch, metrics: list[TargetMetric]) -> Tensor:
+    """`structure_sums` over all structures of the batch, float64 [M, 3]; with several heads by way of them."""
+    if any(metric.head for metric in metrics):
+        return structure_sums(predictions, batch, metrics).sum(0)
+    zero = torch.zeros((), dtype=torch.float64, device=batch.graph.positions.device)
+    sums = [zero] * (3 * len(metrics))
+    for index, (_, error, present) in _errors(predictions, batch, metrics):
+        count = zero.new_full((), error.numel()) if present is None else present.sum().to(error.dtype)
+        sums[3 * index : 3 * index + 3] = [error.square().sum(), error.abs().sum(), count]
+    return torch.stack(sums).view(-1, 3)
+
+
+def _errors(
+    predictions: dict[str, Tensor], batch: Batch, metrics: list[TargetMetric]
+) -> Iterator[tuple[int, tuple[TargetMetric, Tensor, Tensor | None]]]:
+    """Position of every metric whose output was predicted, with its errors and where there are labels; zeros elsewhere.
+
+    Energies are per atom; None: there are labels everywhere.
+    """
     names: dict[str, list[str]] = {}
     for metric in metrics:
         if not metric.head:
             names.setdefault(metric.output, []).append(metric.target)
-    differences: dict[str, tuple[Tensor, Tensor]] = {}
+    differences: dict[str, tuple[Tensor, Tensor | None]] = {}
     for output, targets in names.items():
         if output in predictions:
             labels = stacked_labels(batch, targets, output)
-            present = ~labels.isnan()
+            present = present_labels(labels)
             error = predictions[output].detach().to(torch.float64).reshape(labels.shape) - labels
-            differences[output] = (torch.where(present, error, 0.0), present)
-    sums = torch.zeros(batch.graph.num_graphs, len(metrics), 3, dtype=torch.float64, device=atoms.device)
+            differences[output] = error if present is None else torch.where(present, error, 0.0), present
     for index, metric in enumerate(metrics):
-        if metric.output not in differences:
-            continue
-        error, present = (part[:, metric.columns] for part in differences[metric.output])
-        if metric.per_atom:
-            error = error / atoms
-        rows = torch.stack([error.square().sum(1), error.abs().sum(1), present.sum(1).to(error.dtype)], dim=1)
-        if metric.output.startswith("y_node"):
-            sums[:, index] = sums[:, index].index_add(0, batch.graph.batch, rows)
-        else:
-            sums[:, index] = rows
-        if metric.head:
-            sums[:, index] *= (batch.graph.head == metric.head_index)[:, None]
-    return sums
+        if metric.output in differences:
+            error, present = differences[metric.output]
+            error = error[:, metric.columns]
+            if metric.per_atom:
+                error = error / batch.graph.nodes_per_graph()[:, None].to(torch.float64)
+            yield index, (metric, error, None if present is None else present[:, metric.columns])
 
 
 def errors_from_sums(sums: Tensor, metrics: list[TargetMetric]) -> dict[str, TargetErrors]:

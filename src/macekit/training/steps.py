@@ -143,12 +143,13 @@ class Stepper:
                 found, predicted = self.loss_of(batch)
                 loss = self.losses.total(LossSums(found.numerators, found.counts if counts is None else counts))
                 with sweep(geometry=False, weights=True):  # positions have their gradient already
-                    torch.autograd.backward(loss * self.world.size, inputs=inputs)  # DistributedDataParallel averages
+                    # DistributedDataParallel averages
+                    torch.autograd.backward(loss if self.world.size == 1 else loss * self.world.size, inputs=inputs)
             sums = sums.plus(LossSums(found.numerators.detach(), found.counts))
             losses.append(loss.detach())
             predictions.append(predicted)
         mask_gradients(self.parameters)
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = _norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         own = torch.stack(losses).sum()
         everywhere = self.world.sum(torch.cat([own[None], own.new_tensor(notices)]))
         norm_value, loss_value, *noticed = torch.cat([norm.to(torch.float64)[None], everywhere]).tolist()
@@ -198,6 +199,14 @@ class Stepper:
         self.optimizer.load_state_dict(state["optimizer"])
         self.averages.restore(state)
         self.model.backbone.num_knots = self.deployed.backbone.num_knots = state.get("radial_knots", 0)
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """Of all of them together: `nn.utils.get_total_norm` without its grouping of tensors at every step."""
+    if not gradients:
+        return torch.zeros(())
+    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return total
 
 
 def _let_malloc_keep_memory() -> None:

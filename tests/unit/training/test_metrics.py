@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from macekit.config import TargetsConfig
-from macekit.training.metrics import errors_from_sums, structure_sums, target_metrics
+from macekit.training.metrics import batch_sums, errors_from_sums, structure_sums, target_metrics
 
 TARGETS = TargetsConfig(
     y_graph_scalars=["energy", "gap"],
@@ -78,5 +78,35 @@ def test_sums_are_exact_and_leave_out_missing_labels(make_batch):
     assert errors["forces"].rmse == pytest.approx(1.0)
     assert errors["stress"].count == 9, "a structure that is not periodic has no stress"
     assert errors["stress"].mae == pytest.approx(2.0)
+    torch.testing.assert_close(batch_sums(predictions, batch, metrics), sums.sum(0), rtol=1e-14, atol=0.0)
     per_structure = [errors_from_sums(sums[index], metrics) for index in range(2)]
     assert [errors["forces"].count for errors in per_structure] == [6, 6]
+
+
+@pytest.mark.parametrize("heads", [(), ("pbe", "scan")], ids=["one head", "two heads"])
+@pytest.mark.parametrize("missing", [False, True], ids=["all labels", "some missing"])
+def test_sums_of_a_batch_are_those_of_its_structures(make_batch, heads, missing):
+    metrics = target_metrics(TARGETS, compute_forces=True, heads=heads)
+    waves = torch.arange(45, dtype=torch.float64).sin()
+    labels = {
+        "energy": waves[:2].clone(),
+        "gap": waves[2:4].clone(),
+        "dipole": waves[4:10].view(2, 3).clone(),
+        "charges": waves[10:15].clone(),
+        "forces": waves[15:30].view(5, 3).clone(),
+        "stress": waves[:18].view(2, 3, 3).clone(),
+    }
+    if missing:
+        for label in labels.values():
+            label.view(-1)[-1] = NAN
+    batch = make_batch(labels, periodic=(True, True))
+    predictions = {
+        "y_graph_scalars": waves[30:34].view(2, 2),
+        "y_graph_vector": waves[34:40].view(2, 3),
+        "y_node_scalars": waves[40:45].view(5, 1),
+        "y_node_vector": waves[20:35].view(5, 3),
+        "stress": waves[25:43].view(2, 3, 3),
+    }
+    expected = structure_sums(predictions, batch, metrics).sum(0)
+    torch.testing.assert_close(batch_sums(predictions, batch, metrics), expected, rtol=1e-13, atol=1e-15)
+    assert expected[:, 2].tolist()[:6] == [count - missing for count in (2, 2, 6, 5, 15, 18)]
