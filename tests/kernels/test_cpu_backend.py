@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.arguments import requiring, strided
 from macekit.errors import UsageError
-from macekit.kernels import dispatch, ops, reference
+from macekit.kernels import dispatch, ops, reference, self_check
 from macekit.kernels.structure import ContractionStructure, ConvolutionStructure
 
 cpu = pytest.importorskip(
@@ -228,6 +228,10 @@ def test_shapes_and_precisions_are_checked(edges_of: Maker) -> None:
         cpu.edge_convolution(h, y.float(), radial, sender, receiver, key)
     with pytest.raises(UsageError, match=r"radial is torch\.float64 \[60, 9, 4\] on cpu; expected .* \[60, 10, 4\]"):
         cpu.edge_convolution(h, y, radial[:, 1:], sender, receiver, key)
+
+
+def test_every_instruction_set_passes_the_self_check(instruction_set: str, threads: int) -> None:
+    assert self_check.largest_difference(cpu) is None, instruction_set
 
 
 def test_structures_beyond_the_tables_are_refused(edges_of: Maker, atoms_of: Maker) -> None:

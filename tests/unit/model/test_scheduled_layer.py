@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from macekit.data import Structure
 from macekit.geometry.graph import Graph, collate
 from macekit.geometry.neighbours import graph_from_structure
 from macekit.kernels.dispatch import is_compiled
@@ -25,7 +26,7 @@ from macekit.outputs.derivatives import evaluate
 from macekit.training.radial import RadialFunctions
 from macekit.training.run_directory import RunLog
 from models import COMBINATIONS, Combination, perturb_tuner, tiny_model
-from structures import cubic_copper, methane, mixed_elements, water
+from structures import cubic_copper, methane, mixed_elements, single_atom, water
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -179,6 +180,34 @@ def test_whole_sweeps_where_some_weights_are_frozen(trained: str, whole: list[An
     assert found
     assert all(trained in name for name in found)
     assert_alike(found, gradients(model, None, allowed=False), 1e-10)
+
+
+def test_whole_sweeps_of_every_instruction_set(whole: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from macekit.kernels import cpu
+
+    model = with_table(tiny_model(**of_whole_registers({})))
+    expected = gradients(model, None, allowed=False)
+    for instruction_set in cpu._core.instruction_sets():
+        monkeypatch.setattr("macekit.kernels.cpu_arguments.INSTRUCTION_SET", instruction_set)
+        assert_alike(gradients(model, None, allowed=True), expected, 1e-10)
+    assert len(whole) == 2 * len(cpu._core.instruction_sets())
+
+
+@pytest.mark.parametrize("others", [[], [water()]], ids=["alone", "beside a molecule"])
+@pytest.mark.parametrize("outputs", [("y_graph_scalars",), ("y_node_vector",)], ids=["energy", "forces"])
+def test_whole_sweeps_of_atoms_without_neighbours(
+    others: list[Structure], outputs: tuple[str, ...], whole: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structures = [single_atom(8), single_atom(1), *others]
+    monkeypatch.setitem(
+        globals(),
+        "graph_of",
+        lambda model: collate([graph_from_structure(s, model.facts.elements, model.facts.cutoff) for s in structures]),
+    )
+    model = with_table(tiny_model(**of_whole_registers({})))
+    found = gradients(model, outputs, allowed=True)
+    assert len(whole) == 2
+    assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
 
 
 def test_whole_sweeps_are_those_of_the_kernels_on_any_number_of_threads(
