@@ -193,7 +193,7 @@ def stacked_labels(batch: Batch, targets: list[str], output: str) -> Tensor:
 def present_labels(labels: Tensor) -> Tensor | None:
     """Where labels are present; None: everywhere, as far as that is known without waiting for a device."""
     missing = labels.isnan()
-    return ~missing if labels.is_cuda or bool(missing.any()) else None
+    return None if labels.is_cpu and not bool(missing.any()) else ~missing
 
 
 def _row_weights(batch: Batch, targets: list[str], output: str) -> Tensor:
