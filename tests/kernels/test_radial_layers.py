@@ -139,3 +139,18 @@ def test_splines_go_through_the_values() -> None:
     values = np.sin(np.arange(64.0))
     c = matrix @ values
     np.testing.assert_allclose((c[:-2] + 4.0 * c[1:-1] + c[2:]) / 6.0, values, atol=1e-12)
+
+
+@each_precision
+@pytest.mark.parametrize("width", [0, 1, 3, 64])
+@pytest.mark.parametrize("knots", [3, 4, 5, 6, 7, 64, 257])
+def test_the_filter_is_the_inverse_of_the_conditions(knots: int, width: int, dtype: torch.dtype) -> None:
+    matrix = torch.as_tensor(splines.prefilter(knots))
+    values, numbers = waves(knots, width).to(dtype), waves(knots + 2, width).cos().to(dtype)
+    for found, expected in (
+        (splines.spline_filter(values, False), matrix @ values.double()),
+        (splines.spline_filter(numbers, True), matrix.T @ numbers.double()),
+    ):
+        assert (found.dtype, found.shape) == (dtype, expected.shape)
+        allowed = (1e-13 if dtype == torch.float64 else 2e-6) * max(1.0, float(expected.abs().max()) if width else 0.0)
+        torch.testing.assert_close(found.double(), expected, rtol=0.0, atol=allowed)

@@ -81,7 +81,7 @@ def radial_table(
     plan: RadialPlan,
     run: Run,
     knots: int,
-    addresses: tuple[int, int, int],
+    addresses: Sequence[int],
     matrices: Sequence[int],
     inner: Sequence[int],
     table: int,

@@ -8,7 +8,7 @@ from functools import cache
 from torch import Tensor
 
 from macekit.kernels import _core, reference_radial
-from macekit.kernels.cpu_arguments import how_to_run, lanes, plain, plain_or_none
+from macekit.kernels.cpu_arguments import addresses, how_to_run, lanes, plain, plain_or_none
 from macekit.kernels.radial_layers import RadialLayers
 
 FEWEST_KNOTS = 5
@@ -63,11 +63,10 @@ def _run(
 ) -> None:
     basis, envelope = layers.basis, layers.envelope
     work = sum(matrix.numel() for matrix in layers.matrices) * basis.shape[0]
-    ends = basis.data_ptr(), 0 if envelope is None else envelope.data_ptr(), kept[-1].data_ptr()
     _core.radial_table(
-        _plan(widths, layers.factors), how_to_run(basis.dtype, work), basis.shape[0], ends,
-        [matrix.data_ptr() for matrix in layers.matrices], [each.data_ptr() for each in kept[:-1]],
-        table.data_ptr(), [each.data_ptr() for each in gradients],
+        _plan(widths, layers.factors), how_to_run(basis.dtype, work), basis.shape[0],
+        addresses((basis, envelope, kept[-1])), addresses(layers.matrices), addresses(kept[:-1]),
+        table.data_ptr(), addresses(gradients),
     )  # fmt: skip
 
 

@@ -64,16 +64,16 @@ class Layout(NamedTuple):
 
     def product(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S x W, [N, *shape_out]; zeros where no span is."""
-        return backend_for(x).matrix_products(x, matrices, _plan(self, x.shape[0]), False)
+        return backend_for(x).matrix_products(x, matrices, self.plan(x.shape[0]), False)
 
     def transposed(self, y: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """S y Wᵀ, [N, *shape_in]; zeros where no span is."""
-        return backend_for(y).matrix_products(y, matrices, _plan(self, y.shape[0]), True)
+        return backend_for(y).matrix_products(y, matrices, self.plan(y.shape[0]), True)
 
     def outer(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
         """S Σ xᵀ y over pairs of features x [N, *shape_in] and y [N, *shape_out], one tensor of matrices per span."""
         x = pairs[0][0]
-        return backend_for(x).matrix_gradients(pairs, _plan(self, x.shape[0]))
+        return backend_for(x).matrix_gradients(pairs, self.plan(x.shape[0]))
 
 
 @lru_cache(maxsize=PLANS_KEPT)

@@ -38,14 +38,16 @@ def _whole_layer(h: Tensor, inputs: LayerInputs) -> LayerSweeps | None:
     backend = table_backend(h, inputs.convolution)
     if contraction_backend(h, inputs.contraction) is not backend:
         return None
-    up, linear, mix, product, residual = (
-        None if each is None else each.layout.plan(h.shape[0]) for each in inputs.all_maps()
-    )
-    assert up is not None
-    assert linear is not None
-    assert product is not None
-    edges = inputs.sender, inputs.receiver, inputs.classes, inputs.first, inputs.step
-    parts = LayerParts(up, linear, mix, product, residual, inputs.convolution, inputs.contraction, *edges)
+    atoms, mix, residual = h.shape[0], inputs.mix, inputs.residual
+    parts = LayerParts(
+        inputs.up.layout.plan(atoms),
+        inputs.linear.layout.plan(atoms),
+        None if mix is None else mix.layout.plan(atoms),
+        inputs.product.layout.plan(atoms),
+        None if residual is None else residual.layout.plan(atoms),
+        inputs.convolution, inputs.contraction,
+        inputs.sender, inputs.receiver, inputs.classes, inputs.first, inputs.step,
+    )  # fmt: skip
     return backend.layer_sweeps(parts, h.dtype)
 
 

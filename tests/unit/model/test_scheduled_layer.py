@@ -89,18 +89,23 @@ def with_table(model: Mace) -> Mace:
     return model
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The outputs of the layers that were one operation."""
-    found: list[Tensor] = []
-    real = layer_module.scheduled_layer
+def results_of(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
+    """What a function or class of a module gives from here on."""
+    found: list[Any] = []
+    real = getattr(module, name)
 
-    def counted(*args: Any) -> Tensor:
+    def counted(*args: Any) -> Any:
         found.append(real(*args))
         return found[-1]
 
-    monkeypatch.setattr(layer_module, "scheduled_layer", counted)
+    monkeypatch.setattr(module, name, counted)
     return found
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The outputs of the layers that were one operation."""
+    return results_of(monkeypatch, layer_module, "scheduled_layer")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
@@ -137,15 +142,7 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The layers that a backend has in one."""
     if not is_compiled():
         pytest.skip("no compiler: the reference has the parts of a layer alone")
-    found: list[Any] = []
-    real = scheduled_layer_module._WholeLayer
-
-    def counted(*args: Any) -> Any:
-        found.append(real(*args))
-        return found[-1]
-
-    monkeypatch.setattr(scheduled_layer_module, "_WholeLayer", counted)
-    return found
+    return results_of(monkeypatch, scheduled_layer_module, "_WholeLayer")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
