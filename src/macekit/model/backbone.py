@@ -22,7 +22,11 @@ from macekit.model.mlp import RadialMLP
 from macekit.model.product import ProductBasis
 from macekit.model.radial import DistanceTransform, RadialBasis
 from macekit.model.radial_table import Knots
-from macekit.model.tuners import make_tuner
+from macekit.model.readout import ScalarReadouts
+from macekit.model.scheduled_energy import Differentiated, EnergyParts, scheduled_energy
+from macekit.model.scheduled_layer import layer_part
+from macekit.model.scheduled_readouts import readout_part
+from macekit.model.tuners import NoTuner, make_tuner
 from macekit.o3 import parse_hidden_irreps
 
 SHORTEST_EDGE = 1e-8
@@ -129,6 +133,38 @@ class Backbone(nn.Module):
             h = tuner(h, layer(h, attributes, edges))
             per_layer.append(h)
         return Features(per_layer, attributes.position)
+
+    def reads_in_one(self, readouts: ScalarReadouts) -> bool:
+        """Whether layers and read-outs are one operation in training, for which there is `read_with_gradient`."""
+        layers = [layer for layer in self.layers if isinstance(layer, Layer)]
+        is_plain = all(type(tuner) is NoTuner for tuner in self.tuners) and all(layer.bias is None for layer in layers)
+        return is_plain and not self.unscheduled() and readouts.scheduled_weights() is not None
+
+    def read_with_gradient(self, readouts: ScalarReadouts, graph: Graph, factors: Tensor) -> Differentiated:
+        """Scalars of the atoms, in the order of the graph, and the gradient of Σ factors · scalars by the geometry.
+
+        Args:
+            readouts: Of the scalars, with which this `reads_in_one`.
+            graph: Batched graph.
+            factors: [T].
+        """
+        self._check(graph)
+        dtype, read = self.embedding.dtype, readouts.scheduled_weights()
+        knots = self._knots(graph, dtype)
+        assert read is not None and knots is not None
+        attributes = node_attributes(graph.species, graph.node_features, self.num_elements, dtype)
+        sender, receiver = attributes.position[graph.edge_index]
+        inputs = [
+            layer.inputs(attributes, sender, receiver, knots) for layer in self.layers if isinstance(layer, Layer)
+        ]
+        weights = [*(each.weights() for each in inputs), read]
+        parts = EnergyParts(
+            [layer_part(each) for each in inputs], readout_part(), len(readouts.readouts), list(map(len, weights)),
+            SHORTEST_EDGE, self.max_ell,
+        )  # fmt: skip
+        features, all_weights = self._embed(attributes), [weight for each in weights for weight in each]
+        found = scheduled_energy(parts, edge_vectors(graph), factors, features, all_weights)
+        return found._replace(scalars=found.scalars.index_select(0, attributes.position))
 
     def _check(self, graph: Graph) -> None:
         expected = self.embedding.shape[0] - self.num_elements

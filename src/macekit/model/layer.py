@@ -53,7 +53,8 @@ class Layer(nn.Module):
     def forward(self, h: Tensor, attributes: NodeAttributes, edges: Edges) -> Tensor:
         """Map features [N, D_in, K] to [N, D_out, K]."""
         if sweeps.is_scheduled() and edges.knots is not None and not self.unscheduled():
-            return self._with_bias(self._scheduled(h, attributes, edges, edges.knots))
+            inputs = self.inputs(attributes, edges.sender, edges.receiver, edges.knots)
+            return self._with_bias(scheduled_layer(h, edges.harmonics, edges.lengths, inputs))
         updated = self._with_bias(self.product(self.interaction(h, attributes, edges), attributes))
         if self.residual is None:
             return updated
@@ -82,19 +83,18 @@ class Layer(nn.Module):
             return "degrees of the residual are not the first ones"
         return ""
 
-    def _scheduled(self, h: Tensor, attributes: NodeAttributes, edges: Edges, knots: Knots) -> Tensor:
-        """The layer as one operation, without its bias."""
+    def inputs(self, attributes: NodeAttributes, sender: Tensor, receiver: Tensor, knots: Knots) -> LayerInputs:
+        """What the layer is as one operation, without its bias; for layers that are not `unscheduled`."""
         interaction = self.interaction
         assert isinstance(interaction, Interaction)
-        residual = None if self.residual is None else self.residual.map_of_atoms(tuple(h.shape[1:]), attributes)
-        up, linear, mix = interaction.maps(tuple(h.shape[1:]), attributes)
+        shape_in = sum(2 * l + 1 for l in self.degrees_in), interaction.channels
+        residual = None if self.residual is None else self.residual.map_of_atoms(shape_in, attributes)
+        up, linear, mix = interaction.maps(shape_in, attributes)
         product = self.product.linear.map_of((self.product.dim_out, self.product.channels))
-        inputs = LayerInputs(
-            up, linear, mix, product, residual, interaction.table(knots), self.product.coefficients(attributes, h),
-            edges.sender, edges.receiver, attributes.classes, knots.first, knots.step, interaction.key,
-            self.product.key,
+        return LayerInputs(
+            up, linear, mix, product, residual, interaction.table(knots), self.product.coefficients(attributes),
+            sender, receiver, attributes.classes, knots.first, knots.step, interaction.key, self.product.key,
         )  # fmt: skip
-        return scheduled_layer(h, edges.harmonics, edges.lengths, inputs)
 
     def _with_bias(self, updated: Tensor) -> Tensor:
         if self.bias is None:

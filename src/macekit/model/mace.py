@@ -11,6 +11,7 @@ from macekit.model.backbone import Backbone
 from macekit.model.levels import PerLevel
 from macekit.model.readout import DeviationHead, ScalarHead, VectorHead, pool
 from macekit.model.repulsion import ZBLRepulsion
+from macekit.model.scheduled_energy import Differentiated
 
 
 class Heads(nn.Module):
@@ -80,11 +81,10 @@ class Mace(nn.Module):
             `y_graph_scalars::std` [G, T], `y_graph_vector` [G, 3], `y_node_scalars` [N, T], `y_node_vector` [N, 3].
         """
         features = self.backbone(graph)
-        heads, outputs = self.heads, {}
+        heads, outputs = self.heads, dict[str, Tensor]()
         if heads.graph_scalars is not None:
             nodes = self._with_repulsion(heads.graph_scalars(features, graph), graph)  # [N, T]
-            outputs["y_graph_scalars"] = pool(nodes, graph.batch, graph.num_graphs)
-            outputs["y_graph_scalars::nodes"] = nodes
+            outputs.update(self._graph_scalars(nodes, graph))
         if heads.graph_scalars_std is not None:
             outputs["y_graph_scalars::std"] = heads.graph_scalars_std(features, graph)
         if heads.graph_vector is not None:
@@ -94,6 +94,33 @@ class Mace(nn.Module):
         if heads.node_vector is not None:
             outputs["y_node_vector"] = heads.node_vector(features, graph)
         return outputs
+
+    def energy_in_one(self) -> bool:
+        """Whether graph scalars are all that is predicted, out of one operation in training; see `with_gradient`."""
+        head, heads = self.heads.graph_scalars, [each for each in self.heads.children() if each is not None]
+        if len(heads) > 1 or not isinstance(head, ScalarHead) or self.repulsion is not None:
+            return False
+        return self.backbone.reads_in_one(head.readouts)
+
+    def with_gradient(self, graph: Graph, factors: Tensor) -> tuple[dict[str, Tensor], Differentiated]:
+        """What `forward` gives, and the gradient of Σ_i factors · scalars of atom i by the vectors of the edges.
+
+        For models that have their `energy_in_one`; differentiable once, by the weights.
+
+        Args:
+            graph: As for `forward`.
+            factors: Of the graph scalars, float64 [T].
+        """
+        head = self.heads.graph_scalars
+        assert isinstance(head, ScalarHead)
+        found = self.backbone.read_with_gradient(head.readouts, graph, factors * head.scale.value)
+        return self._graph_scalars(head.of_readouts(found.scalars, graph), graph), found
+
+    @staticmethod
+    def _graph_scalars(nodes: Tensor, graph: Graph) -> dict[str, Tensor]:
+        """Outputs out of the scalars of the atoms, [N, T]."""
+        pooled = pool(nodes, graph.batch, graph.num_graphs)
+        return {"y_graph_scalars": pooled, "y_graph_scalars::nodes": nodes}
 
     def _with_repulsion(self, nodes: Tensor, graph: Graph) -> Tensor:
         """Scalars of the atoms [N, T], the energy with its pair repulsion."""

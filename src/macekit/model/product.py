@@ -61,14 +61,14 @@ class ProductBasis(nn.Module):
 
     def forward(self, a: Tensor, attributes: NodeAttributes) -> Tensor:
         """Map the atomic basis [N, (max_ell+1)², K] to features [N, D_out, K]."""
-        coefficients = self.coefficients(attributes, a)  # [S, T, K]
+        coefficients = self.coefficients(attributes)  # [S, T, K]
         polynomials = symmetric_contraction(a, coefficients, attributes.classes, self.key)  # [N, D_out, K]
         return self.linear.whole(polynomials)
 
-    def coefficients(self, attributes: NodeAttributes, like: Tensor) -> Tensor:
+    def coefficients(self, attributes: NodeAttributes) -> Tensor:
         """Coefficients of the polynomials for every class, [S, T, K]."""
-        basis = product_basis(self.key, like.dtype, like.device)  # [T, f]
         weights = attributes.per_class(self.weights)  # [S, f, K]
+        basis = product_basis(self.key, weights.dtype, weights.device)  # [T, f]
         if sweeps.is_scheduled():  # differentiated once, by the weights
             (coefficients,) = all_chained([basis], [weights])
         else:

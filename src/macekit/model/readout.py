@@ -136,11 +136,17 @@ class ScalarReadouts(nn.Module):
     def forward(self, per_layer: Sequence[Tensor]) -> Tensor:
         """Read the scalars of every layer's features [N, D, K]."""
         read = per_layer[len(per_layer) - len(self.readouts) :]
-        last = self.readouts[-1]
-        if sweeps.is_scheduled() and isinstance(last, ScalarMLP) and last.activation == ACTIVATIONS["silu"]:
-            linear = [readout.weight for readout in self.readouts[:-1] if isinstance(readout, LinearReadout)]
-            return scheduled_readouts(read, linear, (last.linear_1.weight, last.linear_2.weight))
+        if sweeps.is_scheduled() and (weights := self.scheduled_weights()) is not None:
+            return scheduled_readouts(read, weights)
         return _total([readout(h[:, 0]) for readout, h in zip(self.readouts, read, strict=True)])
+
+    def scheduled_weights(self) -> tuple[Tensor, ...] | None:
+        """The matrices in the order of `scheduled_readouts`; None where the read-outs are not one operation."""
+        last = self.readouts[-1]
+        if not isinstance(last, ScalarMLP) or last.activation != ACTIVATIONS["silu"]:
+            return None
+        linear = [readout.weight for readout in self.readouts[:-1] if isinstance(readout, LinearReadout)]
+        return *linear, last.linear_1.weight, last.linear_2.weight
 
 
 class VectorReadouts(nn.Module):
@@ -202,9 +208,12 @@ class ScalarHead(nn.Module):
 
     def forward(self, features: Features, graph: Graph) -> Tensor:
         """Values of the atoms, float64 [N, T]."""
-        read = features.in_order(self.readouts(features.per_layer).double())  # [N, T]
+        return self.of_readouts(features.in_order(self.readouts(features.per_layer)), graph)
+
+    def of_readouts(self, read: Tensor, graph: Graph) -> Tensor:
+        """The same out of the sums of the read-outs, [N, T] in the order of the graph."""
         offset = self.reference.value.index_select(0, graph.species) + self.shift.value
-        return offset + self.scale.value * read
+        return offset + self.scale.value * read.double()
 
 
 class VectorHead(nn.Module):

@@ -16,7 +16,7 @@ from macekit.kernels.dispatch import contraction_backend, table_backend
 from macekit.kernels.layer_parts import LayerParts, LayerSweeps
 from macekit.kernels.table_edges import TableEdges, Tangents
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
-from macekit.model.scheduling import Gradients, scheduled_output
+from macekit.model.scheduling import Gradients, Sweeps, scheduled_output
 
 
 def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) -> Tensor:
@@ -28,17 +28,21 @@ def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) 
         lengths: Distances, float64 [E], Å.
         inputs: The rest.
     """
-    whole = _whole_layer(h, inputs)
-    part = _Sweeps(inputs) if whole is None else _WholeLayer(inputs, whole)
-    return scheduled_output(part, (h, y, lengths), inputs.weights())
+    return scheduled_output(layer_part(inputs), (h, y, lengths), inputs.weights())
 
 
-def _whole_layer(h: Tensor, inputs: LayerInputs) -> LayerSweeps | None:
+def layer_part(inputs: LayerInputs) -> Sweeps:
+    """The sweeps of a layer: as the backend has them in one, or kernel by kernel."""
+    whole = _whole_layer(inputs)
+    return _Sweeps(inputs) if whole is None else _WholeLayer(inputs, whole)
+
+
+def _whole_layer(inputs: LayerInputs) -> LayerSweeps | None:
     """The layer as the backend has it in one; None: it has the kernels alone."""
-    backend = table_backend(h, inputs.convolution)
-    if contraction_backend(h, inputs.contraction) is not backend:
+    backend = table_backend(inputs.table, inputs.convolution)
+    if contraction_backend(inputs.table, inputs.contraction) is not backend:
         return None
-    atoms, mix, residual = h.shape[0], inputs.mix, inputs.residual
+    atoms, mix, residual = inputs.classes.shape[0], inputs.mix, inputs.residual
     parts = LayerParts(
         inputs.up.layout.plan(atoms),
         inputs.linear.layout.plan(atoms),
@@ -48,7 +52,7 @@ def _whole_layer(h: Tensor, inputs: LayerInputs) -> LayerSweeps | None:
         inputs.convolution, inputs.contraction,
         inputs.sender, inputs.receiver, inputs.classes, inputs.first, inputs.step,
     )  # fmt: skip
-    return backend.layer_sweeps(parts, h.dtype)
+    return backend.layer_sweeps(parts, inputs.table.dtype)
 
 
 class _WholeLayer:

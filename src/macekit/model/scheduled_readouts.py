@@ -14,18 +14,23 @@ import torch
 from torch import Tensor
 
 from macekit.model.mlp import SILU_NORM
-from macekit.model.scheduling import Gradients, scheduled_output
+from macekit.model.scheduling import Gradients, Sweeps, scheduled_output
 
 
-def scheduled_readouts(per_layer: Sequence[Tensor], linear: Sequence[Tensor], mlp: tuple[Tensor, Tensor]) -> Tensor:
+def scheduled_readouts(per_layer: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """The sum of the read-outs, [N, T]; see `scheduling.scheduled_output`.
 
     Args:
         per_layer: Features of the layers, [N, D, K] each with scalars first.
-        linear: V of all layers but the last, [K, T].
-        mlp: W₁ [K, H] and W₂ [H, T] of the last layer. All matrices are divided by the square root of their fan-in.
+        weights: V of all layers but the last, [K, T], then W₁ [K, H] and W₂ [H, T] of the last. All are divided by
+            the square root of their fan-in.
     """
-    return scheduled_output(_Sweeps(), per_layer, (*linear, *mlp))
+    return scheduled_output(readout_part(), per_layer, weights)
+
+
+def readout_part() -> Sweeps:
+    """The sweeps of the read-outs."""
+    return _Sweeps()
 
 
 class _Activation(NamedTuple):

@@ -23,6 +23,7 @@ from torch import Tensor
 from macekit.kernels import sweeps
 
 Gradients = tuple[Tensor | None, ...]
+ONLY_ONCE = "a scheduled step has gradients by the weights once; evaluate the model again"
 
 
 class Sweeps(Protocol):
@@ -74,7 +75,7 @@ class _Values(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> Gradients:
         wanted = ctx.needs_input_grad[2 + ctx.count :]
         if ctx.part is None:
-            raise RuntimeError("a scheduled step has gradients by the weights once; evaluate the model again")
+            raise RuntimeError(ONLY_ONCE)
         if sweeps.current().geometry:
             (out,) = ctx.saved_tensors
             none: Gradients = (None,) * ctx.count

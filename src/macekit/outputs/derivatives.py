@@ -8,7 +8,7 @@ from torch import Tensor
 from macekit.errors import UsageError
 from macekit.geometry.graph import Graph
 from macekit.geometry.vectors import strained
-from macekit.kernels.sweeps import sweep
+from macekit.kernels.sweeps import is_scheduled, sweep
 from macekit.model.mace import Mace
 
 
@@ -48,21 +48,45 @@ def evaluate(
         )
     with torch.inference_mode(False), torch.enable_grad():
         graph = Graph(*(tensor.clone() if tensor.is_inference() else tensor for tensor in graph))
+        if is_scheduled() and model.energy_in_one():
+            outputs = _in_one(model, graph, forces, stress)
+            return outputs if training else _plain(outputs)
         positions = graph.positions.detach().requires_grad_()
         moved = graph._replace(positions=positions)
         strain = None
         if stress:
             strain = graph.cell.new_zeros(graph.num_graphs, 3, 3).requires_grad_()
             moved = strained(moved, (strain + strain.mT) / 2.0)
-        outputs: dict[str, Tensor] = model(moved)
-        energy = _differentiated(model, outputs["y_graph_scalars"])
+        outputs = model(moved)
+        energy = _of_energy(model, outputs["y_graph_scalars"])
         inputs = [positions] if strain is None else [positions, strain]
         gradients = _gradients(energy, inputs, training)
         if forces:
             outputs["y_node_vector"] = -gradients[0]
         if strain is not None:
             outputs["stress"] = per_volume(gradients[1], graph.cell, graph.pbc)
-    return outputs if training else {name: value.detach() for name, value in outputs.items()}
+    return outputs if training else _plain(outputs)
+
+
+def _plain(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without graph."""
+    return {name: value.detach() for name, value in outputs.items()}
+
+
+def _in_one(model: Mace, graph: Graph, forces: bool, stress: bool) -> dict[str, Tensor]:
+    """The same where the model gives the energy together with its gradient by the vectors of the edges."""
+    factors = graph.cell.new_ones(len(model.facts.targets.y_graph_scalars))
+    outputs, (_, vectors, by_vectors) = model.with_gradient(graph, _of_energy(model, factors))
+    sender, receiver = graph.edge_index
+    if forces:
+        pulls = torch.zeros_like(graph.positions).index_add(0, sender, by_vectors)
+        outputs["y_node_vector"] = pulls.index_add(0, receiver, by_vectors, alpha=-1.0)
+    if stress:
+        virial = graph.cell.new_zeros(graph.num_graphs, 3, 3)
+        of_edges = vectors[:, :, None] * by_vectors[:, None]  # [E, 3, 3]
+        virial = virial.index_add(0, graph.batch.index_select(0, sender), (of_edges + of_edges.mT) / 2.0)
+        outputs["stress"] = per_volume(virial, graph.cell, graph.pbc)
+    return outputs
 
 
 def _gradients(energy: Tensor, inputs: list[Tensor], training: bool) -> list[Tensor]:
@@ -79,12 +103,13 @@ def _gradients(energy: Tensor, inputs: list[Tensor], training: bool) -> list[Ten
     ]
 
 
-def _differentiated(model: Mace, columns: Tensor) -> Tensor:
-    """What forces are derivatives of, [G], out of the graph scalars [G, T]."""
+def _of_energy(model: Mace, columns: Tensor) -> Tensor:
+    """What of the graph scalars [..., T] forces are derivatives of; the others are zero."""
     if model.config.compatibility == "physicsml":
-        return columns.sum(dim=1)
+        return columns
     targets = model.facts.targets
-    return columns[:, targets.y_graph_scalars.index(targets.energy or "")]
+    is_energy = [float(name == targets.energy) for name in targets.y_graph_scalars]
+    return columns * columns.new_tensor(is_energy)
 
 
 def per_volume(virial: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:

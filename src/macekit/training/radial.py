@@ -41,7 +41,8 @@ class RadialFunctions:
         for model in models:
             model.backbone.num_knots = knots
         unscheduled = models[0].backbone.unscheduled()
-        step = f"operation by operation ({unscheduled})" if unscheduled else "layer by layer, second sweep scheduled"
+        pieces = "in one operation" if models[0].energy_in_one() else "layer by layer"
+        step = f"operation by operation ({unscheduled})" if unscheduled else f"{pieces}, second sweep scheduled"
         if log is not None and (reason, step) != self.said:
             self.said = (reason, step)
             log.line(f"radial functions: {reason}")

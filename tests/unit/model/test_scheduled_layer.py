@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -12,8 +11,6 @@ import torch
 from torch import Tensor
 
 from macekit.data import Structure
-from macekit.geometry.graph import Graph, collate
-from macekit.geometry.neighbours import graph_from_structure
 from macekit.kernels.dispatch import is_compiled
 from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
@@ -21,24 +18,22 @@ from macekit.model import readout as readout_module
 from macekit.model import scheduled_layer as scheduled_layer_module
 from macekit.model.layer_inputs import LinearMap
 from macekit.model.linear import node_attributes
-from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
 from macekit.training.radial import RadialFunctions
 from macekit.training.run_directory import RunLog
-from models import COMBINATIONS, Combination, perturb_tuner, tiny_model
-from structures import cubic_copper, methane, mixed_elements, single_atom, water
+from models import COMBINATIONS, Combination, facts_of, perturb_tuner, tiny_model
+from scheduled_steps import (
+    LOSSES,
+    OPTIONS,
+    assert_alike,
+    gradients,
+    graph_of,
+    of_whole_registers,
+    results_of,
+    with_table,
+)
+from structures import single_atom, water
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "late envelope": {"envelope": "messages"},
-    "degree 2": {"hidden_irreps": "3x0e + 3x1o + 3x2e"},
-    "residual in the first layer": {"interaction_first": "agnostic_residual"},
-    "no residual": {"interaction": "agnostic"},
-    "bias": {"scalar_bias": True},
-    "three layers": {"num_interactions": 3},
-    "fewer channels sent": {"edge_irreps": "2x0e + 2x1o"},
-    "last layer read alone": {"read_layers": "last"},
-}
 READ_BY_OPERATORS: dict[str, dict[str, Any]] = {
     "another activation": {"mlp_activation": "tanh"},
     "two hidden layers": {"mlp_kind": "biased"},
@@ -48,58 +43,6 @@ NOT_SCHEDULED: dict[str, dict[str, Any]] = {
     "fewer degrees sent": {"edge_irreps": "3x0e"},
     "nonlinear": {"interaction": "nonlinear_residual", "envelope": "messages"},
 }
-LOSSES = {
-    "everything": None,
-    "energy": ("y_graph_scalars",),
-    "forces": ("y_node_vector",),
-    "stress": ("stress",),
-    "forces and stress": ("y_node_vector", "stress"),
-}
-
-
-def graph_of(model: Mace) -> Graph:
-    structures = [water(), methane(), mixed_elements(), cubic_copper()]
-    return collate([graph_from_structure(s, model.facts.elements, model.facts.cutoff) for s in structures])
-
-
-def gradients(model: Mace, outputs: tuple[str, ...] | None, *, allowed: bool) -> dict[str, Tensor]:
-    """Of a loss on some outputs, every number of which has its own weight."""
-    model.zero_grad(set_to_none=True)
-    with scheduled(allowed):
-        found = evaluate(model, graph_of(model), training=True)
-    total = torch.zeros((), dtype=torch.float64)
-    for name in found if outputs is None else outputs:
-        numbers = torch.arange(found[name].numel(), dtype=torch.float64).add(1.0).sqrt().sin().view(found[name].shape)
-        total = total + (numbers * found[name] + 0.1 * found[name].square()).nan_to_num().sum()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with sweep(geometry=False, weights=True):
-        torch.autograd.backward(total, inputs=trained)
-    return {n: p.grad.double().clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], allowed: float) -> None:
-    for name in found.keys() | expected.keys():
-        theirs = expected.get(name, torch.zeros(1, dtype=torch.float64))
-        mine = found.get(name, torch.zeros_like(theirs))
-        assert float((mine - theirs).norm()) <= allowed * (1e-3 + float(theirs.norm())), name
-
-
-def with_table(model: Mace) -> Mace:
-    model.backbone.num_knots = 60
-    return model
-
-
-def results_of(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
-    """What a function or class of a module gives from here on."""
-    found: list[Any] = []
-    real = getattr(module, name)
-
-    def counted(*args: Any) -> Any:
-        found.append(real(*args))
-        return found[-1]
-
-    monkeypatch.setattr(module, name, counted)
-    return found
 
 
 @pytest.fixture
@@ -129,12 +72,6 @@ def test_every_loss_and_kind_of_layer(
     found = gradients(model, outputs, allowed=True)
     assert len(calls) == len(model.backbone.layers)
     assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
-
-
-def of_whole_registers(options: dict[str, Any]) -> dict[str, Any]:
-    """The same kind of layer with 16 channels in place of three or two."""
-    wide = {name: re.sub(r"\b[23]x", "16x", value) for name, value in options.items() if name.endswith("irreps")}
-    return {"hidden_irreps": "16x0e + 16x1o", **options, **wide}
 
 
 @pytest.fixture
@@ -193,18 +130,13 @@ def test_whole_sweeps_of_every_instruction_set(whole: list[Any], monkeypatch: py
 @pytest.mark.parametrize("others", [[], [water()]], ids=["alone", "beside a molecule"])
 @pytest.mark.parametrize("outputs", [("y_graph_scalars",), ("y_node_vector",)], ids=["energy", "forces"])
 def test_whole_sweeps_of_atoms_without_neighbours(
-    others: list[Structure], outputs: tuple[str, ...], whole: list[Any], monkeypatch: pytest.MonkeyPatch
+    others: list[Structure], outputs: tuple[str, ...], whole: list[Any]
 ) -> None:
     structures = [single_atom(8), single_atom(1), *others]
-    monkeypatch.setitem(
-        globals(),
-        "graph_of",
-        lambda model: collate([graph_from_structure(s, model.facts.elements, model.facts.cutoff) for s in structures]),
-    )
     model = with_table(tiny_model(**of_whole_registers({})))
-    found = gradients(model, outputs, allowed=True)
+    found = gradients(model, outputs, allowed=True, structures=structures)
     assert len(whole) == 2
-    assert_alike(found, gradients(model, outputs, allowed=False), 1e-10)
+    assert_alike(found, gradients(model, outputs, allowed=False, structures=structures), 1e-10)
 
 
 def test_whole_sweeps_are_those_of_the_kernels_on_any_number_of_threads(
@@ -304,14 +236,19 @@ class Lines:
         self.lines.append(text)
 
 
+ONLY_ENERGIES = facts_of()["targets"] | dict.fromkeys(("y_graph_vector", "y_node_scalars"))
+"""And forces and stress."""
+
+
 @pytest.mark.parametrize(
     ("options", "mode", "said"),
     [
         ({}, "table", "layer by layer, second sweep scheduled"),
+        ({"facts": {"targets": ONLY_ENERGIES}}, "table", "in one operation, second sweep scheduled"),
         ({}, "exact", "operation by operation (radial functions are evaluated for every edge)"),
         (NOT_SCHEDULED["density"], "table", "operation by operation (layer 1: messages are divided by a density)"),
     ],
-    ids=["scheduled", "exact", "density"],
+    ids=["by layer", "in one", "exact", "density"],
 )
 def test_the_log_says_once_how_steps_are_made(options: dict[str, Any], mode: str, said: str) -> None:
     model, log = tiny_model(radial_mlp=[64, 64, 64], **options), Lines()
