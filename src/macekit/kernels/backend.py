@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from macekit.kernels.layer_parts import LayerParts, LayerSweeps
+from macekit.kernels.layer_parts import LayerParts, LayerSweeps, Sweeps
 from macekit.kernels.radial_layers import RadialLayers
 from macekit.kernels.reference_matrices import MatrixPlan
 from macekit.kernels.table_edges import TableEdges, Tangents
@@ -124,3 +124,6 @@ class Backend(Protocol):
 
     def layer_sweeps(self, parts: LayerParts, dtype: torch.dtype, /) -> LayerSweeps | None:
         """All of a layer, with one call for each sweep of training; None: its parts are to be called one by one."""
+
+    def readout_sweeps(self, norm: float, /) -> Sweeps:
+        """The read-outs of scalars, with one call for each sweep of training."""

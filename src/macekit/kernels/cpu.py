@@ -39,6 +39,7 @@ from macekit.kernels.cpu_harmonics import (
 from macekit.kernels.cpu_layer import layer_sweeps
 from macekit.kernels.cpu_matrices import matrix_gradients, matrix_products
 from macekit.kernels.cpu_radial import radial_table, radial_table_backward
+from macekit.kernels.cpu_readouts import readout_sweeps
 from macekit.kernels.cpu_table import (
     table_convolution,
     table_convolution_backward,
@@ -69,6 +70,7 @@ __all__ = [
     "matrix_products",
     "radial_table",
     "radial_table_backward",
+    "readout_sweeps",
     "serves",
     "symmetric_contraction",
     "symmetric_contraction_backward",

@@ -1,4 +1,4 @@
-"""What a layer of message passing is made of, for backends that have all of it in one call; see `model.scheduling`."""
+"""Parts of a model whose sweeps are written out by hand, and what a layer is made of; see `model.scheduling`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from macekit.kernels.reference_matrices import MatrixPlan
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class Sweeps(Protocol):
+    """One part of one step, and what its sweeps leave for the next ones. Tensors come and go without graph."""
+
+    def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        """The output."""
+
+    def geometry(self, grad: Tensor) -> tuple[Tensor, ...]:
+        """Gradients by the inputs, given that by the output."""
+
+    def tangents(self, changes: Gradients) -> Tensor:
+        """The tangent of the output, given those of the inputs; None is zero. Comes after `geometry`."""
+
+    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
+        """Gradients by the inputs that depend on weights, others None, and by those of the weights that are wanted.
+
+        With those of the tangents, if there were any: of ⟨grad, output⟩ + ⟨λ, tangent of the output⟩.
+        """
 
 
 class LayerParts(NamedTuple):

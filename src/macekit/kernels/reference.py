@@ -42,6 +42,7 @@ from macekit.kernels.reference_harmonics import (
 )
 from macekit.kernels.reference_matrices import matrix_gradients, matrix_products
 from macekit.kernels.reference_radial import radial_table, radial_table_backward
+from macekit.kernels.reference_readouts import readout_sweeps
 from macekit.kernels.splines import interpolated, spline_weights, spread
 from macekit.kernels.structure import ConvolutionStructure, convolution_tables
 from macekit.kernels.table_edges import TableEdges, Tangents
@@ -60,6 +61,7 @@ __all__ = [
     "matrix_products",
     "radial_table",
     "radial_table_backward",
+    "readout_sweeps",
     "symmetric_contraction",
     "symmetric_contraction_backward",
     "symmetric_contraction_backward2",

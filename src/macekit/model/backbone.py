@@ -159,7 +159,7 @@ class Backbone(nn.Module):
         ]
         weights = [*(each.weights() for each in inputs), read]
         parts = EnergyParts(
-            [layer_part(each) for each in inputs], readout_part(), len(readouts.readouts), list(map(len, weights)),
+            list(map(layer_part, inputs)), readout_part(read[0]), len(readouts.readouts), list(map(len, weights)),
             SHORTEST_EDGE, self.max_ell,
         )  # fmt: skip
         features, all_weights = self._embed(attributes), [weight for each in weights for weight in each]

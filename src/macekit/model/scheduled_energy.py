@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from macekit.kernels.dispatch import backend_for
-from macekit.model.scheduling import ONLY_ONCE, Gradients, Sweeps
+from macekit.kernels.layer_parts import Gradients, Sweeps
+from macekit.model.scheduling import ONLY_ONCE
 
 
 class Differentiated(NamedTuple):

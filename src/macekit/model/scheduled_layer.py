@@ -13,10 +13,10 @@ from torch import Tensor
 
 from macekit.kernels.backend import Backend
 from macekit.kernels.dispatch import contraction_backend, table_backend
-from macekit.kernels.layer_parts import LayerParts, LayerSweeps
+from macekit.kernels.layer_parts import Gradients, LayerParts, LayerSweeps, Sweeps
 from macekit.kernels.table_edges import TableEdges, Tangents
 from macekit.model.layer_inputs import LayerInputs, LinearMap, take
-from macekit.model.scheduling import Gradients, Sweeps, scheduled_output
+from macekit.model.scheduling import scheduled_output
 
 
 def scheduled_layer(h: Tensor, y: Tensor, lengths: Tensor, inputs: LayerInputs) -> Tensor:

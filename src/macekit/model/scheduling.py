@@ -15,34 +15,15 @@ order: the function of 2 takes the output of 1. Everything between parts is left
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from macekit.kernels import sweeps
+from macekit.kernels.layer_parts import Gradients, Sweeps
 
-Gradients = tuple[Tensor | None, ...]
 ONLY_ONCE = "a scheduled step has gradients by the weights once; evaluate the model again"
-
-
-class Sweeps(Protocol):
-    """One part of one step, and what its sweeps leave for the next ones. Tensors come and go without graph."""
-
-    def values(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        """The output."""
-
-    def geometry(self, grad: Tensor) -> tuple[Tensor, ...]:
-        """Gradients by the inputs, given that by the output."""
-
-    def tangents(self, changes: Gradients) -> Tensor:
-        """The tangent of the output, given those of the inputs; None is zero. Comes after `geometry`."""
-
-    def weights(self, grad: Tensor | None, wanted: Sequence[bool]) -> tuple[Gradients, Gradients]:
-        """Gradients by the inputs that depend on weights, others None, and by those of the weights that are wanted.
-
-        With those of the tangents, if there were any: of ⟨grad, output⟩ + ⟨λ, tangent of the output⟩.
-        """
 
 
 def scheduled_output(part: Sweeps, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

@@ -193,6 +193,25 @@ struct RadialArguments {
     T* filtered;      // coefficients of the last hidden layer [knots + 2, width], likewise
 };
 
+// Read-outs of the scalars of some layers, Σ_l x_l V_l + f(x W₁) W₂ with f(z) = norm z/(1 + exp(-z)), the last by the MLP.
+// Matrices are divided by the square root of their fan-in. Scalars are the first numbers of an atom's features.
+template <class T>
+struct ReadoutArguments {
+    std::int64_t atoms, layers, channels, units, targets;
+    const std::int64_t* widths;  // features of an atom, of every layer
+    double norm;
+    const T* const* features;  // of every layer [atoms, width]
+    const T* const* matrices;  // of every layer but the last [channels, targets], [channels, units], [units, targets]
+};
+
+// Adjoints of the reverse by the geometry and the tangents after it; the adjoints are null where there were none.
+template <class T>
+struct ReadoutTangents {
+    const T* adjoint;            // by the output [atoms, targets]
+    const T* const* features;    // of every layer; null: zero
+    const T* z;                  // before the activation [atoms, units]
+};
+
 // The kernels of one instruction set and precision: forward, backward, second backward.
 template <class T>
 struct ConvolutionKernels {
@@ -236,6 +255,18 @@ template <class T>
 struct RadialKernels {
     void (*forward)(const RadialArguments<T>&, T* table, int threads);
     void (*backward)(const RadialArguments<T>&, const T* grad, T* const* gradients, int threads);
+};
+
+// Of every atom: numbers before the activation z [atoms, units] and the output [atoms, targets]; gradients by the features;
+// tangents of z and of the output; gradients by features and by the matrices, null where they are not wanted.
+template <class T>
+struct ReadoutKernels {
+    using Arguments = ReadoutArguments<T>;
+    void (*values)(const Arguments&, T* z, T* out);
+    void (*geometry)(const Arguments&, const T* z, const T* grad, T* const* to_features);
+    void (*tangents)(const Arguments&, const T* z, const T* const* features, T* d_z, T* out);
+    void (*weights)(const Arguments&, const T* z, const T* grad, const ReadoutTangents<T>&, T* const* to_features,
+                    T* const* gradients);
 };
 
 }  // namespace macekit

@@ -10,6 +10,7 @@
     apply(MatrixKernels, matrix_kernels)            \
     apply(HarmonicKernels, harmonic_kernels)        \
     apply(RadialKernels, radial_kernels)            \
+    apply(ReadoutKernels, readout_kernels)          \
     apply(EngineKernels, engine_kernels)
 
 #if defined(MACEKIT_HAS_AVX512)
@@ -31,7 +32,7 @@
 namespace macekit {
 
 // What `convolution.cpp`, `table_convolution.cpp`, `contraction.cpp`, `matrices.cpp`, `edge_harmonics.cpp`,
-// `radial_table.cpp` and `engine.cpp` define.
+// `radial_table.cpp`, `readouts.cpp` and `engine.cpp` define.
 #define MACEKIT_DECLARE_KIND(Kind, make) \
     template <class T>                   \
     Kind<T> make();                      \

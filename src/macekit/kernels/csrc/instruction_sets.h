@@ -26,6 +26,8 @@ HarmonicKernels<T> harmonic_kernels_for(const std::string& instruction_set);
 template <class T>
 RadialKernels<T> radial_kernels_for(const std::string& instruction_set);
 template <class T>
+ReadoutKernels<T> readout_kernels_for(const std::string& instruction_set);
+template <class T>
 EngineKernels<T> engine_kernels_for(const std::string& instruction_set);
 
 }  // namespace macekit

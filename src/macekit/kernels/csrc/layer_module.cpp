@@ -23,6 +23,72 @@ std::unique_ptr<LayerSweeps> layer_sweeps(const ConvolutionTable& convolution, c
                              {sizes[0], sizes[1], sizes[2]}, knots, sender, receiver, species);
 }
 
+using Widths = std::vector<std::int64_t>;
+
+// The read-outs of scalars, for calls of their sweeps. Addresses of everything stay where they are.
+class Readouts {
+   public:
+    Readouts(const Run& run, double norm, const std::array<std::int64_t, 4>& sizes, const Widths& widths,
+             const std::vector<Address>& features, const std::vector<Address>& matrices)
+        : run_(run), norm_(norm), sizes_(sizes), widths_(widths), features_(features), matrices_(matrices) {}
+
+    void values(Address z, Address out) {
+        z_ = z;
+        with([&](auto kernels, const auto& arguments, auto number) {
+            using T = decltype(number);
+            kernels.values(arguments, at<T>(z), at<T>(out));
+        });
+    }
+    void geometry(Address grad, const std::vector<Address>& to_features) {
+        adjoint_ = grad;
+        with([&](auto kernels, const auto& arguments, auto number) {
+            using T = decltype(number);
+            kernels.geometry(arguments, at<T>(z_), at<T>(grad), pointers<T>(to_features).data());
+        });
+    }
+    void tangents(const std::vector<Address>& features, Address d_z, Address out) {
+        moved_ = features, d_z_ = d_z;
+        with([&](auto kernels, const auto& arguments, auto number) {
+            using T = decltype(number);
+            kernels.tangents(arguments, at<T>(z_), pointers<const T>(features).data(), at<T>(d_z), at<T>(out));
+        });
+    }
+    void weights(Address grad, const std::vector<Address>& to_features, const std::vector<Address>& gradients) {
+        with([&](auto kernels, const auto& arguments, auto number) {
+            using T = decltype(number);
+            const auto moved = pointers<const T>(moved_);
+            const ReadoutTangents<T> tangents = {moved_.empty() ? nullptr : at<T>(adjoint_), moved.data(), at<T>(d_z_)};
+            kernels.weights(arguments, at<T>(z_), at<T>(grad), tangents, pointers<T>(to_features).data(),
+                            pointers<T>(gradients).data());
+        });
+    }
+
+   private:
+    template <class Body>
+    void with(const Body& body) const {
+        const auto in = [&](auto number) {
+            using T = decltype(number);
+            const auto features = pointers<const T>(features_), matrices = pointers<const T>(matrices_);
+            const auto& [atoms, channels, units, targets] = sizes_;
+            body(readout_kernels_for<T>(run_.instruction_set),
+                 ReadoutArguments<T>{atoms, static_cast<std::int64_t>(widths_.size()), channels, units, targets,
+                                     widths_.data(), norm_, features.data(), matrices.data()}, number);
+        };
+        if (run_.twice)
+            in(double());
+        else
+            in(float());
+    }
+
+    const Run run_;
+    const double norm_;
+    const std::array<std::int64_t, 4> sizes_;
+    const Widths widths_;
+    const std::vector<Address> features_, matrices_;
+    std::vector<Address> moved_;  // tangents of the features
+    Address z_ = 0, adjoint_ = 0, d_z_ = 0;
+};
+
 }  // namespace
 
 void bind_layers(nb::module_& module) {
@@ -41,6 +107,14 @@ void bind_layers(nb::module_& module) {
                nb::arg("effort"), nb::arg("sizes"), nb::arg("knots"), nb::arg("sender"), nb::arg("receiver"),
                nb::arg("species"), nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(), nb::keep_alive<0, 3>(),
                nb::keep_alive<0, 4>(), nb::keep_alive<0, 5>(), nb::keep_alive<0, 6>(), nb::keep_alive<0, 7>());
+    nb::class_<Readouts>(module, "Readouts")
+        .def(nb::init<const Run&, double, const std::array<std::int64_t, 4>&, const Widths&, const std::vector<Address>&,
+                      const std::vector<Address>&>(),
+             nb::arg("run"), nb::arg("norm"), nb::arg("sizes"), nb::arg("widths"), nb::arg("features"), nb::arg("matrices"))
+        .def("values", &Readouts::values, without_gil)
+        .def("geometry", &Readouts::geometry, without_gil)
+        .def("tangents", &Readouts::tangents, without_gil)
+        .def("weights", &Readouts::weights, without_gil);
 }
 
 }  // namespace macekit

@@ -162,13 +162,6 @@ struct RadialPlan {
     std::vector<double> factors;
 };
 
-template <class T>
-std::vector<T*> pointers(const std::vector<Address>& addresses) {
-    std::vector<T*> found;
-    for (const Address address : addresses) found.push_back(at<T>(address));
-    return found;
-}
-
 // The table, or gradients of the matrices out of that by the table. Addresses: basis, envelope or 0, filtered layer.
 void radial_table(const RadialPlan& plan, const Run& run, std::int64_t knots, const std::array<Address, 3>& p,
                   const std::vector<Address>& matrices, const std::vector<Address>& inner, Address table,

@@ -18,6 +18,13 @@ T* at(Address address) {
     return reinterpret_cast<T*>(address);
 }
 
+template <class T>
+std::vector<T*> pointers(const std::vector<Address>& addresses) {
+    std::vector<T*> found;
+    for (const Address address : addresses) found.push_back(at<T>(address));
+    return found;
+}
+
 // How to run: instruction set, whether numbers are float64, number of threads.
 struct Run {
     std::string instruction_set;
