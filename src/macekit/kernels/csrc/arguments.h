@@ -62,6 +62,23 @@ struct ConvolutionArguments {
     T *out, *to_h, *to_y, *to_radial;  // to_h comes as zeros, the others uninitialised
 };
 
+constexpr int kSplineRows = 4;                   // rows of the table that an edge sees
+constexpr int kSplineNumbers = 4 * kSplineRows;  // of one edge: weights, their derivative, and both times the tangent
+
+// An edge in the order of receivers: where its sender's features and its rows of the table begin when packed.
+struct PackedEdge {
+    std::int32_t atom, row;
+};
+
+// Edges as the sweeps with a table take them, in the order of receivers; with `dy` along tangents of harmonics and
+// distances. The caller's memory, for a table of so many rows.
+template <class T>
+struct OpenedEdges {
+    PackedEdge* edges;  // [E]
+    T *splines, *y, *dy;  // [E, kSplineNumbers], [E, harmonics] and the same
+    char* used;  // [rows], whether an edge sees it
+};
+
 // The convolution with radial functions out of a table [rows, P, K] of coefficients of cubic B-splines: the first knot
 // is at `first`, and an edge between knots g and g + 1 sees rows g ... g + 3. Distances and their tangents and
 // gradients are in double precision. Null: tangents that are zero, gradients that are not asked for (to_y and
@@ -79,6 +96,7 @@ struct TableArguments {
     T *out, *to_h, *to_y;
     double* to_lengths;
     T* to_table;  // all uninitialised
+    const OpenedEdges<T>* opened;  // null: a pass opens the edges itself
 };
 
 // A product of two variables x = (1, a_1 ... a_D).
@@ -223,6 +241,7 @@ template <class T>
 struct TableKernels {
     using Kernel = void (*)(const ConvolutionStructure<T>&, const Edges&, const TableArguments<T>&, int threads);
     Kernel passes[5];  // and the tangent of the forward, and gradients of both by the weights
+    void (*open)(const ConvolutionStructure<T>&, const Edges&, const TableArguments<T>&, const OpenedEdges<T>&, int threads);
 };
 
 template <class T>

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "table_opening.h"
+
 namespace macekit {
 namespace {
 
@@ -29,6 +31,7 @@ class Sweeps final : public LayerSweeps {
         matrices_ = matrices;
         values_ = stages(value_memory_);
         product(kUp, h_, values_.sent);
+        open(edge_arguments(), false);
         TableArguments<T> edges = edge_arguments();
         edges.out = values_.messages;
         convolve(0, edges);
@@ -62,6 +65,7 @@ class Sweeps final : public LayerSweeps {
         tangents_ = stages(tangent_memory_);
         curvature_memory_ = std::make_unique<Workspace<T>>(sizes_.atoms * basis_width() + num_coefficients());
         if (moved_h_ != nullptr) product(kUp, moved_h_, tangents_.sent);
+        open(along(edge_arguments()), true);
         TableArguments<T> edges = along(edge_arguments());
         edges.out = tangents_.messages;
         convolve(3, edges);
@@ -198,7 +202,14 @@ class Sweeps final : public LayerSweeps {
         arguments.channels = channels();
         arguments.rows = knots_.rows, arguments.first = knots_.first, arguments.step = knots_.step;
         arguments.h = values_.sent, arguments.y = y_, arguments.lengths = lengths_, arguments.table = table_;
+        arguments.opened = &opened_;
         return arguments;
+    }
+    // The edges for this sweep and the next.
+    void open(const TableArguments<T>& arguments, bool has_tangent) {
+        edge_memory_ = std::make_unique<EdgeMemory<T>>(sizes_.edges, structure_.harmonics(), knots_.rows, has_tangent);
+        opened_ = edge_memory_->view();
+        convolve_.open(structure_, edges_.view(), arguments, opened_, effort_.threads_for(convolution_work()));
     }
     TableArguments<T> along(TableArguments<T> arguments) const {
         arguments.tangent_h = moved_h_ == nullptr ? nullptr : tangents_.sent;
@@ -206,8 +217,10 @@ class Sweeps final : public LayerSweeps {
         return arguments;
     }
     void convolve(int pass, const TableArguments<T>& arguments) const {
-        const double work = effort_.of_edge * static_cast<double>(sizes_.edges * structure_.dim_out * channels());
-        convolve_.passes[pass](structure_, edges_.view(), arguments, effort_.threads_for(work));
+        convolve_.passes[pass](structure_, edges_.view(), arguments, effort_.threads_for(convolution_work()));
+    }
+    double convolution_work() const {
+        return effort_.of_edge * static_cast<double>(sizes_.edges * structure_.dim_out * channels());
     }
 
     ContractionArguments<T> atom_arguments() const {
@@ -241,6 +254,8 @@ class Sweeps final : public LayerSweeps {
     const T *moved_h_ = nullptr, *moved_y_ = nullptr;
     const double* moved_lengths_ = nullptr;
     std::unique_ptr<Workspace<T>> value_memory_, adjoint_memory_, tangent_memory_;
+    std::unique_ptr<EdgeMemory<T>> edge_memory_;
+    OpenedEdges<T> opened_ = {};
     std::unique_ptr<Workspace<T>> curvature_memory_;  // by the basis and the coefficients, of the tangents
     Stages<T> values_ = {}, adjoints_ = {}, tangents_ = {};
 };

@@ -44,7 +44,7 @@ void convolve_table(const ConvolutionTable& table, const Run& run, int pass, con
     const TableArguments<T> arguments = {
         channels,     knots.rows,   knots.first,  knots.step,        at<T>(p[0]),      at<T>(p[1]),  at<double>(p[2]),
         at<T>(p[3]),  at<T>(p[4]),  at<T>(p[5]),  at<T>(p[6]),       at<double>(p[7]), at<T>(p[8]),  at<T>(p[9]),
-        at<T>(p[10]), at<T>(p[11]), at<double>(p[12]), at<T>(p[13])};
+        at<T>(p[10]), at<T>(p[11]), at<double>(p[12]), at<T>(p[13]), nullptr};
     table_kernels_for<T>(run.instruction_set).passes[pass](table.view<T>(), edges, arguments, run.threads);
 }
 

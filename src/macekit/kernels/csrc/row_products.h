@@ -20,8 +20,8 @@ struct FeatureRows {
 };
 
 constexpr int kRowsAtOnce = kRegisters == 32 ? 12 : 6;
-constexpr int kPanels = 8;   // of rows, that share a part of the matrix while it is in the cache
-constexpr int kDepth = 8;    // registers of input channels at once
+constexpr int kPanels = kRegisters == 32 ? 8 : 4;  // of rows, that share a part of the matrix while it is in the cache
+constexpr int kDepth = kRegisters == 32 ? 8 : 16;  // registers of input channels at once
 
 // `count` gathered rows times the packed columns `first` and `second` (or one alone).
 template <class T, int count, bool two>

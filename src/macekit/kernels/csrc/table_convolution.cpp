@@ -45,9 +45,10 @@ TableKernels<T> table_kernels();
 template <>
 TableKernels<MACEKIT_REAL> table_kernels<MACEKIT_REAL>() {
     using T = MACEKIT_REAL;
-    return {run<T, true, false, false, false, false, false>, run<T, false, true, false, true, true, false>,
-            run<T, true, true, true, true, true, false>, run<T, true, false, true, false, false, false>,
-            run<T, false, true, true, false, true, true>};
+    return {{run<T, true, false, false, false, false, false>, run<T, false, true, false, true, true, false>,
+             run<T, true, true, true, true, true, false>, run<T, true, false, true, false, false, false>,
+             run<T, false, true, true, false, true, true>},
+            open_edges<T>};
 }
 
 }  // namespace MACEKIT_KERNELS

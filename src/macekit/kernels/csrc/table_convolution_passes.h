@@ -5,11 +5,10 @@
 // meets no other worker. Where there are more threads than blocks, ranges of receivers have their own sums.
 #pragma once
 
-#include <cmath>
-
 #include "convolution_passes.h"
 #include "table_coupling.h"
 #include "table_edges.h"
+#include "table_opening.h"
 #include "table_packing.h"
 #include "workspace.h"
 
@@ -17,29 +16,6 @@ namespace macekit {
 namespace {
 
 constexpr int kReceiversAtOnce = 4;  // which share the coefficients of the coupling
-
-// First row and weights of an edge of length r, whose tangent is `rate`. Beyond the last knot everything is zero, and
-// before the first the radial functions are constant.
-template <class T>
-std::int64_t make_spline(const TableArguments<T>& arguments, double r, double rate, T* numbers) {
-    const double t = (r - arguments.first) / arguments.step, inverse = 1.0 / arguments.step;
-    const double last = static_cast<double>(arguments.rows - kSplineRows + 1);
-    for (int n = 0; n < kSplineNumbers; ++n) numbers[n] = 0;
-    if (!(t < last)) return 0;
-    const double g = t > 0.0 ? std::floor(t) : 0.0, u = t > 0.0 ? t - g : 0.0, o = 1.0 - u;
-    const double value[] = {o * o * o / 6, (3 * u * u * u - 6 * u * u + 4) / 6, (3 * o * o * o - 6 * o * o + 4) / 6,
-                            u * u * u / 6};
-    const double slope[] = {-o * o / 2, (3 * u * u - 4 * u) / 2, (-3 * o * o + 4 * o) / 2, u * u / 2};
-    const double curvature[] = {o, 3 * u - 2, 3 * o - 2, u};
-    const double by_length = t >= 0.0 ? inverse : 0.0;
-    for (int q = 0; q < kSplineRows; ++q) {
-        numbers[q] = static_cast<T>(value[q]);
-        numbers[kSplineRows + q] = static_cast<T>(slope[q] * by_length);
-        numbers[2 * kSplineRows + q] = static_cast<T>(slope[q] * by_length * rate);
-        numbers[3 * kSplineRows + q] = static_cast<T>(curvature[q] * by_length * by_length * rate);
-    }
-    return static_cast<std::int64_t>(g);
-}
 
 // What a pass makes.
 struct TableMakes {
@@ -69,19 +45,10 @@ struct TablePass {
     int geometry_rows = structure.harmonics() + 1;
 
     void run() const {
-        const std::int64_t harmonics = structure.harmonics();
-        const Workspace<T> splines(edges.count * kSplineNumbers), y(edges.count * harmonics);
-        const Workspace<T> dy(makes.tangent ? edges.count * harmonics : 0);
-        const Workspace<PackedEdge> packed(edges.count);
-        run_workers(grid.workers(), [&](int worker) {
-            const std::int64_t first = part(edges.count, grid.workers(), worker);
-            const std::int64_t end = part(edges.count, grid.workers(), worker + 1);
-            for (std::int64_t n = first; n < end; ++n) open_edge(n, packed.data(), splines.data(), y.data(), dy.data());
-        });
-        const Workspace<char> used(arguments.rows);
-        used.clear(arguments.rows);
-        for (std::int64_t n = 0; n < edges.count; ++n)
-            for (int q = 0; q < kSplineRows; ++q) used.data()[packed.data()[n].row + q] = 1;
+        const EdgeMemory<T> own(arguments.opened == nullptr ? edges.count : 0, structure.harmonics(), arguments.rows,
+                                makes.tangent);
+        if (arguments.opened == nullptr) open_edges(structure, edges, arguments, own.view(), grid.workers());
+        const OpenedEdges<T> opened = arguments.opened == nullptr ? own.view() : *arguments.opened;
         const std::int64_t copies = makes.to_h ? grid.ranges - 1 : 0;
         const Workspace<T> h_copies(copies * h_length), table_copies(makes.weights ? copies * table_length : 0);
         const std::int64_t geometry_length = edges.count * geometry_rows;
@@ -96,10 +63,10 @@ struct TablePass {
                 for (std::int64_t n = edges.start[owned.first_atom]; n < edges.start[owned.end_atom]; ++n)
                     for (int row = 0; row < geometry_rows; ++row) sums[n * geometry_rows + row] = 0;
             const Memory memory(*this);
-            const TableEdges<T> given = {packed.data(),
-                                         splines.data(),
-                                         y.data(),
-                                         dy.data(),
+            const TableEdges<T> given = {opened.edges,
+                                         opened.splines,
+                                         opened.y,
+                                         opened.dy,
                                          memory.table.data(),
                                          arguments.rows,
                                          memory.h.data(),
@@ -109,9 +76,9 @@ struct TablePass {
             for (std::int64_t b = owned.first_block; b < owned.end_block; ++b) {
                 const std::int64_t channel = b * V::lanes, left = arguments.channels - channel;
                 if (left >= V::lanes)
-                    run_block(owned, channel, Full(), memory, given, used.data(), to_h, to_table, sums);
+                    run_block(owned, channel, Full(), memory, given, opened.used, to_h, to_table, sums);
                 else
-                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, used.data(), to_h, to_table,
+                    run_block(owned, channel, Partial{static_cast<int>(left)}, memory, given, opened.used, to_h, to_table,
                               sums);
             }
         });
@@ -120,18 +87,6 @@ struct TablePass {
         if (makes.weights)
             add_copies(arguments.to_table, table_copies.data(), grid.ranges - 1, table_length, grid.workers());
         if (makes.geometry && arguments.to_y) collect(to_geometry.data());
-    }
-
-    // The n-th edge in the order of receivers.
-    void open_edge(std::int64_t n, PackedEdge* packed, T* splines, T* y, T* dy) const {
-        const std::int64_t edge = edges.edge[n], harmonics = structure.harmonics();
-        const double rate = makes.tangent && arguments.tangent_lengths ? arguments.tangent_lengths[edge] : 0.0;
-        const std::int64_t row = make_spline(arguments, arguments.lengths[edge], rate, splines + n * kSplineNumbers);
-        packed[n] = {static_cast<std::int32_t>(edges.sender[n]), static_cast<std::int32_t>(row)};
-        for (std::int64_t c = 0; c < harmonics; ++c) y[n * harmonics + c] = arguments.y[edge * harmonics + c];
-        if (makes.tangent)
-            for (std::int64_t c = 0; c < harmonics; ++c)
-                dy[n * harmonics + c] = arguments.tangent_y ? arguments.tangent_y[edge * harmonics + c] : 0;
     }
 
     // Packed numbers of one block, of one worker, and the sweeps for every degree of the features.

@@ -5,14 +5,6 @@
 
 namespace macekit {
 
-constexpr int kSplineRows = 4;                   // rows of the table that an edge sees
-constexpr int kSplineNumbers = 4 * kSplineRows;  // of one edge: weights, their derivative, and both times the tangent
-
-// An edge in the order of receivers: where its sender's features and its rows of the table begin when packed.
-struct PackedEdge {
-    std::int32_t atom, row;
-};
-
 // What the edges of one block of channels are made of.
 template <class T>
 struct TableEdges {
