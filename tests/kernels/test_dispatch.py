@@ -100,6 +100,15 @@ def test_a_backend_that_differs_is_refused(
         dispatch.select("cpu")
 
 
+@needs_extension
+def test_a_backend_with_other_readouts_is_refused(undecided: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from macekit.kernels import cpu, cpu_readouts
+
+    monkeypatch.setattr(cpu, "readout_sweeps", lambda norm: cpu_readouts.readout_sweeps(1.001 * norm))
+    with pytest.raises(BackendUnavailable, match=r"result 0 of readout_sweeps in torch.float64 differs by .*e-0"):
+        dispatch.select("cpu")
+
+
 def test_a_backend_that_fails_is_refused() -> None:
     refusal = self_check.largest_difference(SimpleNamespace())  # type: ignore[arg-type]
     assert refusal is not None and refusal.startswith("edge_convolution in torch.float64 raises AttributeError")

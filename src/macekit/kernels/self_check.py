@@ -29,10 +29,10 @@ REGISTERS = 16
 def largest_difference(backend: Backend) -> str | None:
     """None where a backend reproduces the reference, otherwise what differs and by how much."""
     for dtype, tolerance in TOLERANCES.items():
-        for name, arguments in _calls(dtype):
-            expected = _as_tuple(getattr(reference, name)(*arguments))
+        for name, arguments in (*_calls(dtype), ("readout_sweeps", (dtype,))):
+            expected = _results(reference, name, arguments)
             try:
-                found = _as_tuple(getattr(backend, name)(*arguments))
+                found = _results(backend, name, arguments)
             except Exception as failure:  # whatever it is, the backend is not used
                 return f"{name} in {dtype} raises {type(failure).__name__}: {failure}"
             for number, (one, other) in enumerate(zip(found, expected, strict=True)):
@@ -40,6 +40,12 @@ def largest_difference(backend: Backend) -> str | None:
                 if not worst <= tolerance:
                     return f"result {number} of {name} in {dtype} differs by {worst:.1e}, allowed {tolerance:.0e}"
     return None
+
+
+def _results(backend: Backend, name: str, arguments: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    if name == "readout_sweeps":
+        return _of_readouts(backend, *arguments)
+    return _as_tuple(getattr(backend, name)(*arguments))
 
 
 def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
@@ -96,6 +102,17 @@ def _calls(dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
         ("edge_harmonics_backward", (harmonics, lengths, *of_vectors)),
         ("edge_harmonics_tangent", (vectors.cos(), *of_vectors, dtype)),
     ]
+
+
+def _of_readouts(backend: Backend, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """What the four sweeps through the read-outs give."""
+    features = [_waves(dtype, ATOMS, 4, CHANNELS), _waves(dtype, ATOMS, 1, CHANNELS)]
+    weights = [_waves(dtype, CHANNELS, 2), _waves(dtype, CHANNELS, REGISTERS), _waves(dtype, REGISTERS, 2)]
+    grad, part = _waves(dtype, ATOMS, 2), backend.readout_sweeps(1.5)
+    values, by_features = part.values(features, weights), part.geometry(grad)
+    tangent = part.tangents(tuple(x.cos() for x in features))
+    by_both = part.weights(grad.cos(), [True] * len(weights))
+    return _as_tuple((values, by_features, tangent, by_both))
 
 
 def _waves(dtype: torch.dtype, *shape: int) -> Tensor:
