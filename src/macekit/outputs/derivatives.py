@@ -58,7 +58,7 @@ def evaluate(
             strain = graph.cell.new_zeros(graph.num_graphs, 3, 3).requires_grad_()
             moved = strained(moved, (strain + strain.mT) / 2.0)
         outputs = model(moved)
-        energy = _of_energy(model, outputs["y_graph_scalars"])
+        energy = outputs["y_graph_scalars"][:, _columns(model)]
         inputs = [positions] if strain is None else [positions, strain]
         gradients = _gradients(energy, inputs, training)
         if forces:
@@ -75,8 +75,9 @@ def _plain(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _in_one(model: Mace, graph: Graph, forces: bool, stress: bool) -> dict[str, Tensor]:
     """The same where the model gives the energy together with its gradient by the vectors of the edges."""
-    factors = graph.cell.new_ones(len(model.facts.targets.y_graph_scalars))
-    outputs, (_, vectors, by_vectors) = model.with_gradient(graph, _of_energy(model, factors))
+    factors = graph.cell.new_zeros(len(model.facts.targets.y_graph_scalars))
+    factors[_columns(model)] = 1.0
+    outputs, (_, vectors, by_vectors) = model.with_gradient(graph, factors)
     sender, receiver = graph.edge_index
     if forces:
         pulls = torch.zeros_like(graph.positions).index_add(0, sender, by_vectors)
@@ -90,7 +91,7 @@ def _in_one(model: Mace, graph: Graph, forces: bool, stress: bool) -> dict[str, 
 
 
 def _gradients(energy: Tensor, inputs: list[Tensor], training: bool) -> list[Tensor]:
-    """Of the energies by every input, zeros where they do not depend on it."""
+    """Of the sum of the energies by every input, zeros where they do not depend on it."""
     if not energy.requires_grad:  # no edges at all
         return [torch.zeros_like(tensor) for tensor in inputs]
     with sweep(geometry=True, weights=False):
@@ -103,13 +104,12 @@ def _gradients(energy: Tensor, inputs: list[Tensor], training: bool) -> list[Ten
     ]
 
 
-def _of_energy(model: Mace, columns: Tensor) -> Tensor:
-    """What of the graph scalars [..., T] forces are derivatives of; the others are zero."""
+def _columns(model: Mace) -> list[int]:
+    """Which of the graph scalars add up to what forces are derivatives of."""
+    names = model.facts.targets.y_graph_scalars
     if model.config.compatibility == "physicsml":
-        return columns
-    targets = model.facts.targets
-    is_energy = [float(name == targets.energy) for name in targets.y_graph_scalars]
-    return columns * columns.new_tensor(is_energy)
+        return list(range(len(names)))
+    return [names.index(model.facts.targets.energy or "")]
 
 
 def per_volume(virial: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
