@@ -141,7 +141,7 @@ def test_whole_sweeps_of_atoms_without_neighbours(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_whole_sweeps_are_those_of_the_kernels(threads: int, whole: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the bit: nothing but the calls is different. (Sums over shares of channels depend on the number of threads.)"""
+    """To the bit: nothing but the calls is different. (Sums of channels' shares depend on the number of threads.)"""
     monkeypatch.setattr("macekit.kernels.cpu_arguments.WORK_PER_THREAD", 1)
     model = with_table(tiny_model(dtype=torch.float32, hidden_irreps="32x0e + 32x1o"))
     before = torch.get_num_threads()
