@@ -1,4 +1,4 @@
-// What the extension module says of layers of training; `kernels/cpu_layer.py` is the only caller.
+// What the extension module says of layers and read-outs in training, to `kernels/cpu_layer.py` and `kernels/cpu_readouts.py`.
 #pragma once
 
 #include <nanobind/nanobind.h>
