@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
+from macekit.kernels.dispatch import is_compiled
 from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import backbone as backbone_module
 from macekit.model.mace import Mace
@@ -136,3 +140,26 @@ def test_a_second_gradient_of_a_step_is_refused() -> None:
 def test_combinations_are_what_they_were_made_for() -> None:
     in_one = {str(c) for c in COMBINATIONS if energy_model(tuner=c.tuner, uncertainty=c.uncertainty).energy_in_one()}
     assert in_one == {"none-none", "lora-none"}
+
+
+FAILING = """
+from macekit.kernels.sweeps import scheduled
+from macekit.outputs.derivatives import evaluate
+from models import tiny_model
+from scheduled_steps import graph_of, with_table
+model = with_table(tiny_model(hidden_irreps="16x0e + 16x1o"))
+with scheduled():
+    found = evaluate(model, graph_of(model), training=True)
+    raise ValueError("mine")
+"""
+
+
+@pytest.mark.skipif(not is_compiled(), reason="no compiler: there is no extension")
+def test_a_script_that_fails_within_a_step_ends_with_its_own_traceback_alone() -> None:
+    """It keeps the objects of the step until the interpreter has ended; the extension says nothing of them."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING], check=False, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert ended.stderr.strip().endswith("ValueError: mine"), ended.stderr[-2000:]

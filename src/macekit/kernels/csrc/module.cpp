@@ -196,6 +196,7 @@ int lanes(const Run& run) {
 
 NB_MODULE(_core, module) {
     using namespace macekit;
+    nb::set_leak_warnings(false);  // a traceback that ends the interpreter keeps objects of its frames: no leak
     using Ints = const std::vector<int>&;
     nb::class_<ConvolutionTable>(module, "ConvolutionTable")
         .def(nb::init<int, int, int, Ints, Ints, Ints, Ints, Ints, Ints, const std::vector<double>&>(),
