@@ -68,6 +68,15 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], allowed:
         assert float((mine - theirs).norm()) <= allowed * (1e-3 + float(theirs.norm())), name
 
 
+def assert_a_second_gradient_is_refused(model: Mace) -> None:
+    with scheduled():
+        energy = evaluate(model, graph_of(model), training=True)["y_graph_scalars"].sum()
+    with sweep(geometry=False, weights=True):
+        torch.autograd.backward(energy, retain_graph=True)
+        with pytest.raises(RuntimeError, match=r"gradients by the weights once; evaluate the model again"):
+            torch.autograd.backward(energy)
+
+
 def with_table(model: Mace) -> Mace:
     model.backbone.num_knots = 60
     return model

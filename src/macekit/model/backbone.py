@@ -111,11 +111,13 @@ class Backbone(nn.Module):
             if isinstance(module, DegreeLinear) and config.tuner == "lora":
                 module.add_lora(config.lora_rank, tuner_generator)
 
+    def _all_layers(self) -> list[Layer]:
+        """The layers, which a list of modules knows as modules alone."""
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
     def degrees_of(self, layer: int) -> tuple[int, ...]:
         """Degrees of the features that a layer puts out."""
-        found = self.layers[layer]
-        assert isinstance(found, Layer)
-        return found.degrees_out
+        return self._all_layers()[layer].degrees_out
 
     def forward(self, graph: Graph) -> Features:
         """Features after every layer.
@@ -136,8 +138,8 @@ class Backbone(nn.Module):
 
     def reads_in_one(self, readouts: ScalarReadouts) -> bool:
         """Whether layers and read-outs are one operation in training, for which there is `read_with_gradient`."""
-        layers = [layer for layer in self.layers if isinstance(layer, Layer)]
-        is_plain = all(type(tuner) is NoTuner for tuner in self.tuners) and all(layer.bias is None for layer in layers)
+        has_bias = any(layer.bias is not None for layer in self._all_layers())
+        is_plain = not has_bias and all(type(tuner) is NoTuner for tuner in self.tuners)
         return is_plain and not self.unscheduled() and readouts.scheduled_weights() is not None
 
     def read_with_gradient(self, readouts: ScalarReadouts, graph: Graph, factors: Tensor) -> Differentiated:
@@ -154,9 +156,7 @@ class Backbone(nn.Module):
         assert read is not None and knots is not None
         attributes = node_attributes(graph.species, graph.node_features, self.num_elements, dtype)
         sender, receiver = attributes.position[graph.edge_index]
-        inputs = [
-            layer.inputs(attributes, sender, receiver, knots) for layer in self.layers if isinstance(layer, Layer)
-        ]
+        inputs = [layer.inputs(attributes, sender, receiver, knots) for layer in self._all_layers()]
         weights = [*(each.weights() for each in inputs), read]
         parts = EnergyParts(
             list(map(layer_part, inputs)), readout_part(read[0]), len(readouts.readouts), list(map(len, weights)),
@@ -226,12 +226,12 @@ class Backbone(nn.Module):
         """Why training does not schedule the second sweep of every layer itself; empty where it does."""
         if self.num_knots == 0 or not self.tabulated():
             return "radial functions are evaluated for every edge"
-        reasons = [layer.unscheduled() for layer in self.layers if isinstance(layer, Layer)]
+        reasons = [layer.unscheduled() for layer in self._all_layers()]
         return next((f"layer {number}: {reason}" for number, reason in enumerate(reasons, 1) if reason), "")
 
     def tabulated(self) -> list[RadialMLP]:
         """The radial MLPs that a table can stand for; empty where one of the layers needs them for every edge."""
-        found = [layer.interaction for layer in self.layers if isinstance(layer, Layer)]
+        found = [layer.interaction for layer in self._all_layers()]
         is_alone = self.num_edge_features == 0 and type(self.basis.transform) is DistanceTransform
         if not is_alone or not all(isinstance(interaction, Interaction) for interaction in found):
             return []

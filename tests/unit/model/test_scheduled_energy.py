@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from macekit.kernels.dispatch import is_compiled
-from macekit.kernels.sweeps import scheduled, sweep
+from macekit.kernels.sweeps import scheduled
 from macekit.model import backbone as backbone_module
 from macekit.model.mace import Mace
 from macekit.outputs.derivatives import evaluate
@@ -19,6 +19,7 @@ from models import COMBINATIONS, Combination, facts_of, perturb_tuner, tiny_mode
 from scheduled_steps import (
     LOSSES,
     OPTIONS,
+    assert_a_second_gradient_is_refused,
     assert_alike,
     gradients,
     graph_of,
@@ -128,13 +129,7 @@ def test_further_outputs_go_layer_by_layer(calls: list[Any]) -> None:
 
 
 def test_a_second_gradient_of_a_step_is_refused() -> None:
-    model = energy_model()
-    with scheduled():
-        energy = evaluate(model, graph_of(model), training=True)["y_graph_scalars"].sum()
-    with sweep(geometry=False, weights=True):
-        torch.autograd.backward(energy, retain_graph=True)
-        with pytest.raises(RuntimeError, match=r"gradients by the weights once; evaluate the model again"):
-            torch.autograd.backward(energy)
+    assert_a_second_gradient_is_refused(energy_model())
 
 
 def test_combinations_are_what_they_were_made_for() -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from macekit.data import Structure
 from macekit.kernels.dispatch import is_compiled
-from macekit.kernels.sweeps import scheduled, sweep
 from macekit.model import layer as layer_module
 from macekit.model import readout as readout_module
 from macekit.model import scheduled_layer as scheduled_layer_module
@@ -25,6 +24,7 @@ from models import COMBINATIONS, Combination, facts_of, perturb_tuner, tiny_mode
 from scheduled_steps import (
     LOSSES,
     OPTIONS,
+    assert_a_second_gradient_is_refused,
     assert_alike,
     gradients,
     graph_of,
@@ -197,13 +197,7 @@ def test_frozen_weights_have_no_gradient_and_the_others_the_same(calls: list[Ten
 
 
 def test_a_second_gradient_of_a_step_is_refused() -> None:
-    model = with_table(tiny_model())
-    with scheduled():
-        energy = evaluate(model, graph_of(model), training=True)["y_graph_scalars"].sum()
-    with sweep(geometry=False, weights=True):
-        torch.autograd.backward(energy, retain_graph=True)
-        with pytest.raises(RuntimeError, match=r"gradients by the weights once; evaluate the model again"):
-            torch.autograd.backward(energy)
+    assert_a_second_gradient_is_refused(with_table(tiny_model()))
 
 
 @pytest.mark.parametrize("options", NOT_SCHEDULED.values(), ids=NOT_SCHEDULED)

@@ -66,18 +66,14 @@ class Readouts {
    private:
     template <class Body>
     void with(const Body& body) const {
-        const auto in = [&](auto number) {
+        in_precision(run_, [&](auto number) {
             using T = decltype(number);
             const auto features = pointers<const T>(features_), matrices = pointers<const T>(matrices_);
             const auto& [atoms, channels, units, targets] = sizes_;
             body(readout_kernels_for<T>(run_.instruction_set),
                  ReadoutArguments<T>{atoms, static_cast<std::int64_t>(widths_.size()), channels, units, targets,
                                      widths_.data(), norm_, features.data(), matrices.data()}, number);
-        };
-        if (run_.twice)
-            in(double());
-        else
-            in(float());
+        });
     }
 
     const Run run_;

@@ -31,8 +31,8 @@ class Sweeps final : public LayerSweeps {
         matrices_ = matrices;
         values_ = stages(value_memory_);
         product(kUp, h_, values_.sent);
-        open(edge_arguments(), false);
         TableArguments<T> edges = edge_arguments();
+        open(edges, false);
         edges.out = values_.messages;
         convolve(0, edges);
         to_basis(values_);
@@ -65,8 +65,8 @@ class Sweeps final : public LayerSweeps {
         tangents_ = stages(tangent_memory_);
         curvature_memory_ = std::make_unique<Workspace<T>>(sizes_.atoms * basis_width() + num_coefficients());
         if (moved_h_ != nullptr) product(kUp, moved_h_, tangents_.sent);
-        open(along(edge_arguments()), true);
         TableArguments<T> edges = along(edge_arguments());
+        open(edges, true);
         edges.out = tangents_.messages;
         convolve(3, edges);
         to_basis(tangents_);

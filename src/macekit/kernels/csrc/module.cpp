@@ -123,7 +123,7 @@ void matrix_gradients(const MatrixPlan& plan, const Run& run, const std::vector<
 void matrix_chains(const Run& run, bool backward, const std::vector<std::array<std::int64_t, 4>>& sizes,
                    const std::vector<std::array<Address, 5>>& addresses) {
     const nb::gil_scoped_release without_gil;
-    const auto with = [&](auto number) {
+    in_precision(run, [&](auto number) {
         using T = decltype(number);
         std::vector<MatrixChain<T>> chains;
         for (std::size_t n = 0; n < sizes.size(); ++n) {
@@ -133,27 +133,19 @@ void matrix_chains(const Run& run, bool backward, const std::vector<std::array<s
         }
         const MatrixKernels<T> kernels = matrix_kernels_for<T>(run.instruction_set);
         (backward ? kernels.chain_backward : kernels.chain)(chains.data(), static_cast<std::int64_t>(chains.size()), run.threads);
-    };
-    if (run.twice)
-        with(double());
-    else
-        with(float());
+    });
 }
 
 // which: 0 lengths and harmonics, 1 gradients, 2 tangents. Addresses in the order of `EdgeNumbers`.
 void edge_harmonics(const HarmonicTable& table, const Run& run, int which, std::int64_t edges, Address vectors,
                     double shortest, const std::array<Address, 3>& p) {
     const nb::gil_scoped_release without_gil;
-    const auto with = [&](auto number) {
+    in_precision(run, [&](auto number) {
         using T = decltype(number);
         const EdgeNumbers<T> numbers = {at<double>(p[0]), at<double>(p[1]), at<T>(p[2])};
         const auto pass = harmonic_kernels_for<T>(run.instruction_set).passes[which];
         pass(table.view(), edges, at<const double>(vectors), shortest, numbers, run.threads);
-    };
-    if (run.twice)
-        with(double());
-    else
-        with(float());
+    });
 }
 
 // A multilayer perceptron for tables of radial functions: its widths, and factors of its matrices.
@@ -167,7 +159,7 @@ void radial_table(const RadialPlan& plan, const Run& run, std::int64_t knots, co
                   const std::vector<Address>& matrices, const std::vector<Address>& inner, Address table,
                   const std::vector<Address>& gradients) {
     const nb::gil_scoped_release without_gil;
-    const auto with = [&](auto number) {
+    in_precision(run, [&](auto number) {
         using T = decltype(number);
         const std::vector<const T*> given = pointers<const T>(matrices);
         const std::vector<T*> hidden = pointers<T>(inner), made = pointers<T>(gradients);
@@ -179,11 +171,7 @@ void radial_table(const RadialPlan& plan, const Run& run, std::int64_t knots, co
             kernels.forward(arguments, at<T>(table), run.threads);
         else
             kernels.backward(arguments, at<T>(table), made.data(), run.threads);
-    };
-    if (run.twice)
-        with(double());
-    else
-        with(float());
+    });
 }
 
 int lanes(const Run& run) {

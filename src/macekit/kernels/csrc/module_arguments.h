@@ -32,6 +32,15 @@ struct Run {
     int threads;
 };
 
+// Calls body(T()) for the precision of the numbers.
+template <class Body>
+void in_precision(const Run& run, const Body& body) {
+    if (run.twice)
+        body(double());
+    else
+        body(float());
+}
+
 // Edges in the order of their receivers, with the memory that the view points to.
 class SortedEdges {
    public:

@@ -1,5 +1,6 @@
 // The edge convolution with a table, for one instruction set and precision: MACEKIT_KERNELS and MACEKIT_REAL.
 #include "table_convolution_passes.h"
+#include "table_opening.h"
 
 namespace macekit {
 namespace MACEKIT_KERNELS {
@@ -33,6 +34,14 @@ TableSweeps<T> sweeps_of(int max_ell, int l_in) {
 // Flags in the order of `TableMakes`.
 template <class T, bool out, bool to_h, bool tangent, bool geometry, bool weights, bool both>
 void run(const ConvolutionStructure<T>& structure, const Edges& edges, const TableArguments<T>& arguments, int threads) {
+    if (arguments.opened == nullptr) {
+        const EdgeMemory<T> own(edges.count, structure.harmonics(), arguments.rows, tangent);
+        const OpenedEdges<T> opened = own.view();
+        open_edges(structure, edges, arguments, opened, threads);
+        TableArguments<T> with_edges = arguments;
+        with_edges.opened = &opened;
+        return run<T, out, to_h, tangent, geometry, weights, both>(structure, edges, with_edges, threads);
+    }
     const bool asked = weights && (arguments.to_table != nullptr || !geometry);
     TablePass<T>{structure, edges, arguments, threads, sweeps_of<T>, {out, to_h, tangent, geometry, asked, both}}.run();
 }

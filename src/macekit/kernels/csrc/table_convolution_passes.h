@@ -8,7 +8,6 @@
 #include "convolution_passes.h"
 #include "table_coupling.h"
 #include "table_edges.h"
-#include "table_opening.h"
 #include "table_packing.h"
 #include "workspace.h"
 
@@ -45,10 +44,7 @@ struct TablePass {
     int geometry_rows = structure.harmonics() + 1;
 
     void run() const {
-        const EdgeMemory<T> own(arguments.opened == nullptr ? edges.count : 0, structure.harmonics(), arguments.rows,
-                                makes.tangent);
-        if (arguments.opened == nullptr) open_edges(structure, edges, arguments, own.view(), grid.workers());
-        const OpenedEdges<T> opened = arguments.opened == nullptr ? own.view() : *arguments.opened;
+        const OpenedEdges<T>& opened = *arguments.opened;
         const std::int64_t copies = makes.to_h ? grid.ranges - 1 : 0;
         const Workspace<T> h_copies(copies * h_length), table_copies(makes.weights ? copies * table_length : 0);
         const std::int64_t geometry_length = edges.count * geometry_rows;

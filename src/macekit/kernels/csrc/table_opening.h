@@ -36,9 +36,10 @@ template <class T>
 void open_edges(const ConvolutionStructure<T>& structure, const Edges& edges, const TableArguments<T>& arguments,
                 const OpenedEdges<T>& opened, int threads) {
     const std::int64_t harmonics = structure.harmonics();
-    run_workers(threads, [&](int worker) {
-        const std::int64_t end = part(edges.count, threads, worker + 1);
-        for (std::int64_t n = part(edges.count, threads, worker); n < end; ++n) {
+    const int workers = threads > 0 ? threads : 1;
+    run_workers(workers, [&](int worker) {
+        const std::int64_t end = part(edges.count, workers, worker + 1);
+        for (std::int64_t n = part(edges.count, workers, worker); n < end; ++n) {
             const std::int64_t edge = edges.edge[n];
             const double rate = opened.dy && arguments.tangent_lengths ? arguments.tangent_lengths[edge] : 0.0;
             const std::int64_t row =
